@@ -28,3 +28,33 @@ export { createLogger, type Logger, type LoggerOptions, silentLogger } from './l
 export { randomBytes, randomFraction, uuidv7 } from './random.ts';
 export { cleanText, MAX_FOREIGN_TEXT, terminalText, withoutZone } from './text.ts';
 export { startWorker } from './worker.ts';
+export {
+  ConfigError,
+  type ConfigProblem,
+  formatProblem,
+  MAX_CONFIG_BYTES,
+  parseConfig,
+  readConfig,
+  type ReadConfigOptions,
+  readConfigText,
+} from './config.ts';
+export { formatHostPort, type HostPort, parseHostPort, type RuntimeErrorCode } from './host-port.ts';
+export { createRegistry, METRIC_PREFIX, type Registry, type RegistryOptions } from './metrics.ts';
+export { runUntilSignal, type RunOptions, type StopCause } from './shutdown.ts';
+export {
+  listenOn,
+  type Readiness,
+  startStatusServer,
+  type StatusServer,
+  type StatusServerOptions,
+} from './status-server.ts';
+export { DEFAULT_WHEEL_TICK_MS, TimerWheel, type WheelEntry } from './timer-wheel.ts';
+export {
+  type CertificateAndKey,
+  createAuthority,
+  createLinkCertificate,
+  createServerCertificate,
+  type LinkCertificate,
+  spkiFingerprint,
+} from './tls-material.ts';
+export { packageVersion } from './version.ts';

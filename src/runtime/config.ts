@@ -1,0 +1,329 @@
+import { readFile } from 'node:fs/promises';
+import { accessSync, constants, readFileSync } from 'node:fs';
+import { dirname, isAbsolute, resolve } from 'node:path';
+import {
+  type Document,
+  isAlias,
+  isMap,
+  isNode,
+  LineCounter,
+  parse,
+  parseDocument,
+  type ParsedNode,
+} from 'yaml';
+import type { ZodType } from 'zod';
+import { innerSchema, isTextSchema, itemSchema, knownKeys, nearestKey } from './config-schema.ts';
+import { environment as processEnvironment } from './environment.ts';
+import { AppError, foreignCodeOf, messageOf } from './errors.ts';
+import { terminalText } from './text.ts';
+
+/** A configuration file is read whole; one beyond this is not a configuration file. */
+export const MAX_CONFIG_BYTES = 1024 * 1024;
+/** A secret in its own file (`*_file`) is at most this. */
+const MAX_SECRET_BYTES = 64 * 1024;
+const MAX_ALIASES = 100;
+
+/** One thing wrong in a configuration, at the place where it is written (line and column from 1). */
+export interface ConfigProblem {
+  readonly file: string;
+  readonly line: number;
+  readonly column: number;
+  readonly message: string;
+}
+
+/** `file:line:col: message`, the form editors jump to. */
+export const formatProblem = (problem: ConfigProblem): string =>
+  `${problem.file}:${problem.line}:${problem.column}: ${terminalText(problem.message)}`;
+
+/** Every problem of a configuration at once. */
+export class ConfigError extends AppError<'ERR_CONFIG_INVALID'> {
+  readonly problems: readonly ConfigProblem[];
+
+  constructor(problems: readonly ConfigProblem[]) {
+    super('ERR_CONFIG_INVALID', problems.map(formatProblem).join('\n'));
+    this.problems = problems;
+  }
+}
+
+export interface ReadConfigOptions {
+  /** Default: the environment of the process. */
+  readonly environment?: Readonly<Record<string, string | undefined>>;
+  /** Keys (`tls.cert_file`) whose files must be readable for the configuration to be right. */
+  readonly readableFiles?: readonly string[];
+}
+
+type Path = readonly (string | number)[];
+
+/** One reading of one file: collects problems instead of stopping at the first. */
+class Reading {
+  readonly problems: ConfigProblem[] = [];
+  readonly file: string;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly #lines = new LineCounter();
+  readonly #document: Document.Parsed;
+
+  constructor(file: string, text: string, environment: Readonly<Record<string, string | undefined>>) {
+    this.file = file;
+    this.environment = environment;
+    this.#document = parseDocument(text, {
+      lineCounter: this.#lines,
+      prettyErrors: false,
+      version: '1.2',
+      merge: false,
+    });
+    for (const error of this.#document.errors) this.#at(error.pos[0], error.message);
+  }
+
+  #at(offset: number | undefined, message: string): void {
+    const place = offset === undefined ? { line: 1, col: 1 } : this.#lines.linePos(offset);
+    this.problems.push({
+      file: this.file,
+      line: Math.max(1, place.line),
+      column: Math.max(1, place.col),
+      message,
+    });
+  }
+
+  /** The document as plain values; undefined when it could not be parsed. */
+  values(): unknown {
+    if (this.problems.length > 0) return undefined;
+    try {
+      return this.#document.toJS({ maxAliasCount: MAX_ALIASES }) as unknown;
+    } catch (error) {
+      this.#at(undefined, messageOf(error));
+      return undefined;
+    }
+  }
+
+  /** Where the value of a path is written, or the nearest place above it. */
+  #offsetOf(path: Path, key?: string): number | undefined {
+    for (let length = path.length; length >= 0; length -= 1) {
+      const found: unknown =
+        length === 0 ? this.#document.contents : this.#document.getIn(path.slice(0, length), true);
+      if (!isNode(found) || isAlias(found)) continue;
+      if (key !== undefined && length === path.length && isMap(found)) {
+        const pair = found.items.find((item) => String(item.key) === key);
+        const keyNode = pair?.key as ParsedNode | undefined;
+        if (keyNode?.range) return keyNode.range[0];
+      }
+      if (found.range) return found.range[0];
+    }
+    return undefined;
+  }
+
+  problem(path: Path, message: string, key?: string): void {
+    this.#at(this.#offsetOf(path, key), path.length === 0 ? message : `${path.join('.')}: ${message}`);
+  }
+
+  throwProblems(): void {
+    if (this.problems.length === 0) return;
+    const ordered = [...this.problems].sort(
+      (left, right) => left.line - right.line || left.column - right.column,
+    );
+    throw new ConfigError(ordered);
+  }
+}
+
+const VARIABLE = /\$(?:\$\{|\{(?<name>[A-Za-z_][A-Za-z0-9_]*)\})/g;
+
+const substitute = (reading: Reading, text: string, path: Path): string =>
+  text.replace(VARIABLE, (whole: string, name: string | undefined) => {
+    if (name === undefined) return whole.slice(1);
+    const value = reading.environment[name];
+    if (value === undefined) {
+      reading.problem(path, `environment variable ${name} is not set`);
+      return '';
+    }
+    return value;
+  });
+
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+const isPathKey = (key: string): boolean => key.endsWith('_file') || key.endsWith('_dir');
+
+/** The text of a secret's own file, without the line end that editors add. */
+const readSecret = (reading: Reading, file: string, path: Path): string | undefined => {
+  try {
+    const bytes = readFileSync(file);
+    if (bytes.length > MAX_SECRET_BYTES) {
+      reading.problem(path, `${file} has ${bytes.length} bytes, a secret has at most ${MAX_SECRET_BYTES}`);
+      return undefined;
+    }
+    return bytes.toString('utf8').replace(/\r?\n$/, '');
+  } catch (error) {
+    reading.problem(path, `cannot read ${file}: ${foreignCodeOf(error) ?? messageOf(error)}`);
+    return undefined;
+  }
+};
+
+/** Variables, paths, `*_file` and unknown keys of one place and everything below it. */
+const prepare = (reading: Reading, value: unknown, schema: ZodType | undefined, path: Path): unknown => {
+  if (typeof value === 'string') return substitute(reading, value, path);
+  if (Array.isArray(value)) {
+    const item = schema === undefined ? undefined : itemSchema(schema);
+    return value.map((entry, index) => prepare(reading, entry, item, [...path, index]));
+  }
+  if (!isRecord(value)) return value;
+  const known = schema === undefined ? undefined : knownKeys(schema);
+  const free = schema === undefined || known !== undefined ? undefined : itemSchema(schema);
+  const prepared: Record<string, unknown> = {};
+  for (const [key, entry] of Object.entries(value)) {
+    const below = [...path, key];
+    const secretKey = key.endsWith('_file') ? key.slice(0, -'_file'.length) : undefined;
+    const isSecret = secretKey !== undefined && known?.has(key) === false && known.has(secretKey);
+    if (known?.has(key) === false && !isSecret) {
+      const nearest = nearestKey(key, known.keys());
+      const hint =
+        nearest === undefined ? `known here: ${[...known.keys()].join(', ')}` : `did you mean ${nearest}?`;
+      reading.problem(path, `unknown key ${JSON.stringify(key)}; ${hint}`, key);
+      continue;
+    }
+    let ready = prepare(reading, entry, known?.get(key) ?? free, below);
+    if (typeof ready === 'string' && isPathKey(key) && ready !== '' && !isAbsolute(ready)) {
+      ready = resolve(dirname(reading.file), ready);
+    }
+    if (!isSecret) {
+      prepared[key] = ready;
+    } else if (secretKey in value) {
+      reading.problem(path, `${secretKey} and ${key} are both given; keep one`, key);
+    } else if (typeof ready === 'string') {
+      const secret = readSecret(reading, ready, below);
+      if (secret !== undefined) prepared[secretKey] = secret;
+    } else {
+      reading.problem(below, 'expected the path of a file');
+    }
+  }
+  return prepared;
+};
+
+/** Puts `SALLYPORT_<SECTION>_<KEY>` over what the file says; lists and numbers are written as YAML. */
+const override = (
+  reading: Reading,
+  values: Record<string, unknown>,
+  schema: ZodType,
+  prefix: string,
+): void => {
+  for (const [key, below] of knownKeys(schema) ?? []) {
+    const name = `${prefix}_${key.toUpperCase()}`;
+    if (knownKeys(below) !== undefined && itemSchema(below) === undefined) {
+      const section = isRecord(values[key]) ? values[key] : {};
+      const before = Object.keys(section).length;
+      override(reading, section, below, name);
+      if (Object.keys(section).length > before || isRecord(values[key])) values[key] = section;
+      continue;
+    }
+    const text = reading.environment[name];
+    if (text !== undefined) {
+      try {
+        values[key] = isTextSchema(below) ? text : (parse(text) as unknown);
+      } catch (error) {
+        reading.problem([key], `environment variable ${name}: ${messageOf(error)}`);
+      }
+      Reflect.deleteProperty(values, `${key}_file`);
+      continue;
+    }
+    const file = reading.environment[`${name}_FILE`];
+    if (file === undefined || knownKeys(schema)?.has(`${key}_file`) === true) continue;
+    const secret = readSecret(reading, resolve(file), [key]);
+    if (secret !== undefined) values[key] = secret;
+  }
+};
+
+interface Issue {
+  readonly code?: string | undefined;
+  readonly path: readonly PropertyKey[];
+  readonly message: string;
+  readonly errors?: readonly (readonly Issue[])[];
+}
+
+/** A union's issue is the one of its nearest option. */
+const flatten = (issue: Issue): Issue[] => {
+  if (issue.code !== 'invalid_union' || issue.errors === undefined || issue.errors.length === 0)
+    return [issue];
+  const nearest = [...issue.errors].sort((left, right) => left.length - right.length)[0] ?? [];
+  if (nearest.length === 0) return [issue];
+  return nearest.flatMap((inner) => flatten({ ...inner, path: [...issue.path, ...inner.path] }));
+};
+
+const MISSING = /^invalid input: expected (\w+), received undefined$/;
+
+/** zod's message as a lower-case sentence; what is not there is called missing. */
+const sentence = (message: string): string =>
+  (message.charAt(0).toLowerCase() + message.slice(1)).replace(MISSING, 'is missing (expected: $1)');
+
+/**
+ * Validates the text of a configuration as if it stood in `file`.
+ * Relative paths under keys that end in `_file` or `_dir` are taken from the file's own directory;
+ * `x_file` stands in for `x` where the schema knows only `x`; `${NAME}` is the environment, `$${` a literal.
+ * @throws ConfigError with every problem at once
+ */
+export const parseConfig = <T>(
+  text: string,
+  file: string,
+  schema: ZodType<T>,
+  options: ReadConfigOptions = {},
+): T => {
+  const reading = new Reading(file, text, options.environment ?? processEnvironment);
+  const raw = reading.values();
+  reading.throwProblems();
+  if (!isRecord(raw)) {
+    reading.problem([], 'expected a mapping of keys to values');
+    reading.throwProblems();
+  }
+  const values = prepare(reading, raw, innerSchema(schema), []) as Record<string, unknown>;
+  override(reading, values, innerSchema(schema), 'SALLYPORT');
+  const result = schema.safeParse(values);
+  if (!result.success) {
+    for (const issue of (result.error.issues as readonly Issue[]).flatMap(flatten)) {
+      if (issue.code === 'unrecognized_keys') continue;
+      const path = issue.path.map((part) => (typeof part === 'number' ? part : String(part)));
+      reading.problem(path, sentence(issue.message));
+    }
+  }
+  for (const key of options.readableFiles ?? []) requireReadable(reading, values, key.split('.'));
+  reading.throwProblems();
+  return (result as { data: T }).data;
+};
+
+const requireReadable = (reading: Reading, values: unknown, path: readonly string[]): void => {
+  let value: unknown = values;
+  for (const key of path) value = isRecord(value) ? value[key] : undefined;
+  if (typeof value !== 'string') return;
+  try {
+    accessSync(value, constants.R_OK);
+  } catch (error) {
+    reading.problem(path, `cannot read ${value}: ${foreignCodeOf(error) ?? messageOf(error)}`);
+  }
+};
+
+/**
+ * Reads and validates the configuration of one process.
+ * @throws AppError ERR_CONFIG_UNREADABLE, ConfigError (ERR_CONFIG_INVALID)
+ */
+export const readConfig = async <T>(
+  file: string,
+  schema: ZodType<T>,
+  options: ReadConfigOptions = {},
+): Promise<T> => parseConfig(await readConfigText(file), resolve(file), schema, options);
+
+/** The text of a configuration file. @throws AppError ERR_CONFIG_UNREADABLE */
+export const readConfigText = async (file: string): Promise<string> => {
+  let bytes: Buffer;
+  try {
+    bytes = await readFile(file);
+  } catch (error) {
+    const code = foreignCodeOf(error);
+    const why = code === 'ENOENT' ? 'there is no such file' : (code ?? messageOf(error));
+    throw new AppError('ERR_CONFIG_UNREADABLE', `cannot read the configuration ${file}: ${why}`, {
+      cause: error,
+    });
+  }
+  if (bytes.length > MAX_CONFIG_BYTES) {
+    throw new AppError(
+      'ERR_CONFIG_UNREADABLE',
+      `${file} has ${bytes.length} bytes, a configuration has at most ${MAX_CONFIG_BYTES}`,
+    );
+  }
+  return bytes.toString('utf8');
+};
