@@ -1,0 +1,62 @@
+export { DIAL_TIMEOUT_MS, dial } from './carrier/dial.ts';
+export { CONTROL_PATH, CONTROL_SUBPROTOCOL, ControlChannel } from './control/control-channel.ts';
+export { CONNECTION_HEADER, ROLE_HEADER } from './control/dial-control.ts';
+export type { ControlLinkErrorCode } from './control/errors.ts';
+export type {
+  AttachedCredential,
+  ConnectionInfo,
+  CredentialRefused,
+  CredentialSource,
+  HealthReport,
+  LinkFailedReport,
+  LinkRequest,
+  LoginDown,
+  LoginHandlers,
+  LoginState,
+  NodeLoginOptions,
+  RevokedNotice,
+  StreamFailure,
+  StreamInfo,
+} from './control/login-types.ts';
+export { type ControlMessage, MAX_MESSAGE_BYTES, type Payload } from './control/messages.ts';
+export { NodeLogin } from './control/node-login.ts';
+export { AuthenticatedPeer } from './link/authenticated-peer.ts';
+export { LinkError, type LinkErrorCode, type LinkStep } from './link/errors.ts';
+export type {
+  Claim,
+  LinkOffer,
+  LinkPeer,
+  LinkRefusal,
+  PartyKey,
+  RelayNodeConfig,
+  Side,
+} from './link/offer.ts';
+export { type DataLinkOptions, HANDSHAKE_TIMEOUT_MS, openDataLink, type OwnParty } from './link/open-data-link.ts';
+export type { LinkCertificate } from '../runtime/index.ts';
+export { SNIFF_TIMEOUT_MS, type Sniffed, sniff } from './carrier/sniff.ts';
+export { LINK_PROTOCOL, PROBE_PROTOCOL } from './carrier/preamble.ts';
+export { advance, OFFERED, type RendezvousEvent, type RendezvousState } from './rendezvous/state.ts';
+export { OFFER_LIFE_MS, TokenBook } from './rendezvous/token-book.ts';
+export { acceptControl, type ControlServer, type Problem, problemResponse } from './control/control-server.ts';
+export { SESSION_LIMITS } from './session/constants.ts';
+export type { SessionErrorCode } from './session/errors.ts';
+export { encodeHello, HelloReader } from './session/hello.ts';
+export { RecentIds } from './session/recent-ids.ts';
+export { Session } from './session/session.ts';
+export type {
+  GoAway,
+  Hello,
+  HelloLimits,
+  IncomingOpen,
+  OpenHandlers,
+  OpenMeta,
+  RecentIdSet,
+  Refusal,
+  SessionEnd,
+  SessionHandle,
+  SessionOptions,
+  SessionPeer,
+  SessionStats,
+  SessionStream,
+  StreamEnd,
+} from './session/types.ts';

@@ -1,0 +1,73 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer, type AddressInfo, type Socket } from 'node:net';
+import { test } from 'node:test';
+import { dial, proxyFor } from '../../../src/protocol/carrier/dial.ts';
+import { isAppError, systemClock } from '../../../src/runtime/index.ts';
+
+const listening = async (onSocket: (socket: Socket) => void) => {
+  const server = createServer(onSocket).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return { server, port: (server.address() as AddressInfo).port };
+};
+
+test('the proxy of the environment is used unless it is excluded', () => {
+  const from = {
+    HTTPS_PROXY: 'http://user:pa%20ss@proxy:3128',
+    NO_PROXY: 'localhost,.corp.test,10.0.0.1:443',
+  };
+  assert.equal(proxyFor('relay.test', 443, from)?.port, '3128');
+  assert.equal(proxyFor('localhost', 443, from), undefined);
+  assert.equal(proxyFor('a.corp.test', 443, from), undefined);
+  assert.equal(proxyFor('10.0.0.1', 443, from), undefined);
+  assert.equal(proxyFor('10.0.0.1', 5671, from)?.hostname, 'proxy');
+  assert.equal(proxyFor('relay.test', 443, {}), undefined);
+  assert.equal(proxyFor('relay.test', 443, { ...from, NO_PROXY: '*' }), undefined);
+  assert.throws(
+    () => proxyFor('relay.test', 443, { HTTPS_PROXY: 'socks5://proxy' }),
+    (error) => isAppError(error, 'ERR_CARRIER_PROXY'),
+  );
+});
+
+test('a CONNECT proxy is passed with its credentials, and no byte behind its answer is lost', async () => {
+  const heads: string[] = [];
+  const proxy = await listening((socket) => {
+    socket.once('data', (head: Buffer) => {
+      heads.push(head.toString('latin1'));
+      socket.write('HTTP/1.1 200 Connection established\r\nVia: test\r\n\r\nfirst bytes');
+    });
+  });
+  const socket = await dial('relay.test', 443, {
+    clock: systemClock,
+    proxyEnvironment: { HTTPS_PROXY: `http://user:secret@127.0.0.1:${proxy.port}` },
+  });
+  const [bytes] = (await once(socket.resume(), 'data')) as [Buffer];
+  assert.equal(bytes.toString(), 'first bytes');
+  const authorization = Buffer.from('user:secret').toString('base64');
+  assert.match(heads[0] ?? '', /^CONNECT relay\.test:443 HTTP\/1\.1\r\n/);
+  assert.ok(heads[0]?.includes(`Proxy-Authorization: Basic ${authorization}\r\n`));
+  socket.destroy();
+  proxy.server.close();
+});
+
+test('a proxy that refuses is said plainly', async () => {
+  const proxy = await listening((socket) => {
+    socket.once('data', () => socket.end('HTTP/1.1 407 Proxy Authentication Required\r\n\r\n'));
+  });
+  const proxyEnvironment = { HTTPS_PROXY: `http://127.0.0.1:${proxy.port}` };
+  await assert.rejects(
+    dial('relay.test', 443, { clock: systemClock, proxyEnvironment }),
+    (error) => isAppError(error, 'ERR_CARRIER_PROXY') && error.message.includes('407'),
+  );
+  proxy.server.close();
+});
+
+test('a port that refuses is said plainly', async () => {
+  const { server, port } = await listening(() => undefined);
+  server.close();
+  await once(server, 'close');
+  await assert.rejects(
+    dial('127.0.0.1', port, { clock: systemClock, proxyEnvironment: {} }),
+    (error) => isAppError(error, 'ERR_CARRIER_DIAL') && error.message.includes(String(port)),
+  );
+});
