@@ -1,0 +1,34 @@
+export { CLAIMS, type Claim, expandClaims, isClaim } from './claim.ts';
+export {
+  type ConnectionString,
+  formatConnectionString,
+  MAX_CONNECTION_STRING_LENGTH,
+  parseConnectionString,
+} from './connection-string.ts';
+export type { IdentityErrorCode } from './errors.ts';
+export { isKeyId, keyIdOf, newKeyText } from './key.ts';
+export {
+  isManagementTokenId,
+  type NewManagementToken,
+  newManagementToken,
+  parseManagementToken,
+  type Role,
+  ROLES,
+  roleAtLeast,
+} from './management-token.ts';
+export {
+  isAuthRuleName,
+  isConnectionName,
+  MAX_AUTH_RULE_NAME_LENGTH,
+  MAX_CONNECTION_NAME_LENGTH,
+} from './name.ts';
+export { SAS_TOKEN_LIFE_MS, type SasCredential, sasCredential } from './sas-credential.ts';
+export { resourceMatches, type WantedResource } from './sas-resource.ts';
+export {
+  createSasToken,
+  MAX_SAS_TOKEN_LENGTH,
+  parseSasToken,
+  type SasToken,
+  type SasTokenRequest,
+  verifySasToken,
+} from './sas-token.ts';
