@@ -1,0 +1,141 @@
+import { createHash } from 'node:crypto';
+import { z } from 'zod';
+import { AppError, messageOf } from '../../runtime/index.ts';
+import type { PolicyErrorCode } from '../errors.ts';
+import { INPUT_VERSION } from '../input.ts';
+import { type ArchiveFiles, readArchive } from './archive.ts';
+
+/** Names of the files a bundle is made of. */
+export const BUNDLE_FILE = {
+  manifest: '.manifest',
+  signatures: '.signatures.json',
+  wasm: 'policy.wasm',
+  data: 'data.json',
+  vectors: 'vectors.json',
+  catalog: 'catalog.json',
+} as const;
+
+const manifestSchema = z.object({
+  revision: z.string().max(256),
+  roots: z.array(z.string()).min(1),
+  rego_version: z.number().int().optional(),
+  wasm: z.array(z.object({ entrypoint: z.string(), module: z.string() }).loose()).optional(),
+  metadata: z
+    .object({
+      sallyport: z.object({ input: z.literal(INPUT_VERSION), sequence: z.number().int().positive() }).loose(),
+    })
+    .loose(),
+});
+
+const vectorSchema = z.strictObject({
+  name: z.string().min(1),
+  input: z.looseObject({
+    action: z.enum(['publish', 'stream']),
+    target: z.looseObject({ address: z.string() }),
+  }),
+  expect: z.strictObject({
+    allow: z.boolean(),
+    rule: z.string().nullable().optional(),
+    /** Every one of these codes must be among the reasons. */
+    reasons: z.array(z.string()).optional(),
+  }),
+});
+
+const catalogSchema = z.array(
+  z.strictObject({
+    id: z.string(),
+    action: z.enum(['publish', 'stream', 'deny', 'limits']),
+    connection: z.string(),
+    title: z.string(),
+    owner: z.string(),
+    ticket: z.string().optional(),
+    expires: z.string().optional(),
+    file: z.string(),
+    line: z.number().int(),
+  }),
+);
+
+/** An input with the decision its author expects; run before every activation. */
+export type Vector = z.infer<typeof vectorSchema>;
+/** One rule of the bundle, for `policy inspect` and the report of unused rules. */
+export type CatalogEntry = z.infer<typeof catalogSchema>[number];
+
+/** A bundle whose archive and manifest are in order; nothing of it has run yet. */
+export interface Bundle {
+  readonly sha256: string;
+  readonly bytes: Buffer;
+  readonly revision: string;
+  readonly sequence: number;
+  readonly module: WebAssembly.Module;
+  readonly dataText: string;
+  readonly vectors: readonly Vector[];
+  readonly catalog: readonly CatalogEntry[];
+  readonly signed: boolean;
+}
+
+const broken = (what: string, cause?: unknown): AppError<PolicyErrorCode> =>
+  new AppError('ERR_POLICY_BUNDLE', what, { cause });
+
+const fileOf = (files: ArchiveFiles, name: string): Buffer => {
+  const content = files.get(name);
+  if (content === undefined) {
+    throw broken(`bundle lacks ${name}; build it with 'sallyport policy build'`);
+  }
+  return content;
+};
+
+const parseJson = <T>(text: string, name: string, schema: z.ZodType<T>): T => {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw broken(`${name} is not json: ${messageOf(cause)}`, cause);
+  }
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  throw broken(`${name}: ${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'is malformed'}`);
+};
+
+/** Vectors as authors write them (YAML) or as bundles hold them. @throws AppError ERR_POLICY_BUNDLE */
+export const parseVectors = (value: unknown, name: string): Vector[] =>
+  parseJson(JSON.stringify(value ?? []), name, z.array(vectorSchema));
+
+/** Parses the manifest alone. @throws AppError ERR_POLICY_BUNDLE */
+export const parseManifest = (text: string): z.infer<typeof manifestSchema> =>
+  parseJson(text, BUNDLE_FILE.manifest, manifestSchema);
+
+/**
+ * Reads a bundle as far as possible without running it; the wasm is compiled off the event loop.
+ * @throws AppError ERR_POLICY_ARCHIVE, ERR_POLICY_BUNDLE
+ */
+export const readBundle = async (bytes: Buffer): Promise<Bundle> => {
+  const files = await readArchive(bytes);
+  const manifest = parseManifest(fileOf(files, BUNDLE_FILE.manifest).toString('utf8'));
+  const outside = manifest.roots.find((root) => root !== 'sallyport' && !root.startsWith('sallyport/'));
+  if (outside !== undefined) throw broken(`bundle root '${outside}' is outside of sallyport`);
+  const vectors = files.get(BUNDLE_FILE.vectors);
+  const catalog = files.get(BUNDLE_FILE.catalog);
+  let module: WebAssembly.Module;
+  try {
+    module = await WebAssembly.compile(new Uint8Array(fileOf(files, BUNDLE_FILE.wasm)));
+  } catch (cause) {
+    if (cause instanceof AppError) throw cause;
+    throw broken(`${BUNDLE_FILE.wasm} does not compile: ${messageOf(cause)}`, cause);
+  }
+  return {
+    sha256: createHash('sha256').update(bytes).digest('hex'),
+    bytes,
+    revision: manifest.revision,
+    sequence: manifest.metadata.sallyport.sequence,
+    module,
+    dataText: fileOf(files, BUNDLE_FILE.data).toString('utf8'),
+    vectors:
+      vectors === undefined
+        ? []
+        : parseJson(vectors.toString('utf8'), BUNDLE_FILE.vectors, z.array(vectorSchema)),
+    catalog:
+      catalog === undefined ? [] : parseJson(catalog.toString('utf8'), BUNDLE_FILE.catalog, catalogSchema),
+    signed: files.has(BUNDLE_FILE.signatures),
+  };
+};

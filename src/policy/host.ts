@@ -1,0 +1,355 @@
+import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import {
+  AppError,
+  type Clock,
+  type ErrorCode,
+  foreignCodeOf,
+  isAppError,
+  type Logger,
+  messageOf,
+  writeFileAtomically,
+} from '../runtime/index.ts';
+import { acceptBundle } from './bundle/acceptance.ts';
+import { type Bundle, readBundle } from './bundle/bundle.ts';
+import { readGrants } from './bundle/grants.ts';
+import { FileWatch } from './bundle/watch.ts';
+import type { EvaluationRequest } from './engine/messages.ts';
+import { EnginePool, type EngineStats, type EvaluationOutcome, type Lane } from './engine/pool.ts';
+import type { PolicyErrorCode } from './errors.ts';
+
+/** The bundle that decides now. */
+export interface ActiveBundle {
+  readonly sha256: string;
+  readonly revision: string;
+  readonly sequence: number;
+  /** Rises with every activation, grants reloads included; never reused in a process. */
+  readonly generation: number;
+  /** Wall clock of the activation, milliseconds since the epoch. */
+  readonly activatedMs: number;
+  /** The archive, for the audit's own copy. */
+  readonly bytes: Buffer;
+}
+
+/** A bundle or grants file that was not activated; the one before stays. */
+export interface RejectedBundle {
+  readonly atMs: number;
+  readonly code: ErrorCode;
+  readonly message: string;
+}
+
+/** Repeated engine failures of one kind of stream. */
+export interface PolicyAlarm {
+  /** Connection, a space, and principal or `publish`. */
+  readonly kind: string;
+  readonly failures: number;
+}
+
+export interface PolicyStatus {
+  readonly active: Omit<ActiveBundle, 'bytes'> | undefined;
+  readonly rejected: RejectedBundle | undefined;
+  readonly engine: EngineStats | undefined;
+}
+
+export interface PolicyHostOptions {
+  readonly bundleFile: string;
+  /** Grants of their own (YAML or JSON), in place of the bundle's `data.sallyport.grants`; reloaded live. */
+  readonly dataFile?: string;
+  /** Where the last good bundle of this `bundleFile` is kept over restarts; absent = not kept. */
+  readonly stateDir?: string;
+  /** Evaluators working at a time, at least and by default two. */
+  readonly workers?: number;
+  /** Refuses bundles without a verified signature. */
+  readonly requireSigned?: boolean;
+  /** Longest evaluation, milliseconds; default 100. */
+  readonly budgetMs?: number;
+  /** Longest wait of an open for an evaluator, milliseconds; default 250. */
+  readonly openWaitMs?: number;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** Enough of a path's digest to tell sources apart in one directory. */
+const SOURCE_DIGITS = 12;
+const DRAIN_PERIOD_MS = 50;
+/** A replaced engine that is still busy after this is closed all the same. */
+const DRAIN_LIMIT_MS = 2_000;
+
+interface Running {
+  readonly bundle: ActiveBundle;
+  readonly pool: EnginePool;
+}
+
+/**
+ * Keeps one bundle active and its engine running. Files are watched; a new bundle or grants file is read,
+ * started beside the old one and made to answer its canary and vectors before one assignment swaps them. Any
+ * failure leaves the old one deciding. Without a good bundle nothing is active and every decision is `no_bundle`.
+ */
+export class PolicyHost {
+  readonly #options: PolicyHostOptions;
+  readonly #activated = new Set<(bundle: ActiveBundle) => void>();
+  readonly #rejectedListeners = new Set<(rejected: RejectedBundle) => void>();
+  readonly #alarmed = new Set<(alarm: PolicyAlarm) => void>();
+  readonly #watch: FileWatch;
+  readonly #draining = new Set<EnginePool>();
+  #running: Running | undefined;
+  #rejected: RejectedBundle | undefined;
+  #generation = 0;
+  /** No bundle below this is activated; kept over restarts with the last good bundle. */
+  #lowestSequence = 0;
+  #loading: Promise<void> = Promise.resolve();
+  #loaded = '';
+  #closed = false;
+
+  private constructor(options: PolicyHostOptions) {
+    this.#options = options;
+    const { bundleFile, dataFile } = options;
+    const files = dataFile === undefined ? [bundleFile] : [bundleFile, dataFile];
+    this.#watch = new FileWatch(files, options.clock, () => void this.reload());
+  }
+
+  /**
+   * Opens the bundle and watches it. A missing, corrupt or refused bundle is no error: `active` stays undefined
+   * (or is the last good one) until a good one is there.
+   */
+  static async open(options: PolicyHostOptions): Promise<PolicyHost> {
+    const host = new PolicyHost(options);
+    await host.#watch.remember();
+    const lastGood = await host.#readLastGood();
+    host.#lowestSequence = lastGood?.sequence ?? 0;
+    await host.reload();
+    if (host.active === undefined && lastGood !== undefined) await host.#useLastGood(lastGood);
+    return host;
+  }
+
+  get active(): ActiveBundle | undefined {
+    return this.#running?.bundle;
+  }
+
+  /** Changes whenever decisions may; callers compare it in the tick in which they register what was decided. */
+  get generation(): number {
+    return this.#generation;
+  }
+
+  status(): PolicyStatus {
+    const active = this.#running?.bundle;
+    return {
+      active: active && {
+        sha256: active.sha256,
+        revision: active.revision,
+        sequence: active.sequence,
+        generation: active.generation,
+        activatedMs: active.activatedMs,
+      },
+      rejected: this.#rejected,
+      engine: this.#running?.pool.stats(),
+    };
+  }
+
+  /** Calls back in the tick of every activation; returns the way to stop. */
+  onActivated(call: (bundle: ActiveBundle) => void): () => void {
+    this.#activated.add(call);
+    return () => void this.#activated.delete(call);
+  }
+
+  onRejected(call: (rejected: RejectedBundle) => void): () => void {
+    this.#rejectedListeners.add(call);
+    return () => void this.#rejectedListeners.delete(call);
+  }
+
+  /** Calls back once each time one kind of stream fails repeatedly in the engine. */
+  onAlarm(call: (alarm: PolicyAlarm) => void): () => void {
+    this.#alarmed.add(call);
+    return () => void this.#alarmed.delete(call);
+  }
+
+  /** Reads the files again now; resolves when their content is active or refused. Never rejects. */
+  reload(): Promise<void> {
+    this.#loading = this.#loading.then(() => this.#load());
+    return this.#loading;
+  }
+
+  /** One evaluation by the active engine; never rejects. */
+  evaluate(request: EvaluationRequest, kind: string, lane: Lane): Promise<EvaluationOutcome> {
+    if (this.#running !== undefined) return this.#running.pool.evaluate(request, kind, lane);
+    return Promise.resolve({ kind: 'failed', reason: 'policy_error', detail: 'no engine', evalUs: 0 });
+  }
+
+  /** The active engine, for fault tests. */
+  get engine(): EnginePool | undefined {
+    return this.#running?.pool;
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#watch.close();
+    await this.#loading;
+    const pools = [...this.#draining, ...(this.#running === undefined ? [] : [this.#running.pool])];
+    this.#running = undefined;
+    this.#generation += 1;
+    await Promise.all(pools.map((pool) => pool.close()));
+  }
+
+  async #load(): Promise<void> {
+    if (this.#closed) return;
+    try {
+      const { bundleFile, dataFile } = this.#options;
+      const bytes = await readFile(bundleFile);
+      const grants = dataFile === undefined ? undefined : readGrants(await readFile(dataFile));
+      const bundle = await readBundle(bytes);
+      const content = `${bundle.sha256} ${grants ?? ''}`;
+      if (content === this.#loaded) {
+        this.#rejected = undefined;
+        return;
+      }
+      await this.#activate(bundle, grants);
+      this.#loaded = content;
+      this.#keepLastGood(bytes);
+    } catch (thrown) {
+      this.#reject(thrown);
+    }
+  }
+
+  /** One per source: another `bundleFile` has a last good bundle and a sequence of its own. */
+  get #lastGoodFile(): string | undefined {
+    const { stateDir, bundleFile } = this.#options;
+    if (stateDir === undefined) return undefined;
+    const source = createHash('sha256').update(resolve(bundleFile)).digest('hex').slice(0, SOURCE_DIGITS);
+    return join(stateDir, `last-good-bundle-${source}.tar.gz`);
+  }
+
+  async #readLastGood(): Promise<Bundle | undefined> {
+    const file = this.#lastGoodFile;
+    if (file === undefined) return undefined;
+    try {
+      return await readBundle(await readFile(file));
+    } catch (thrown) {
+      if (foreignCodeOf(thrown) !== 'ENOENT') {
+        this.#options.logger.warn({ file, cause: messageOf(thrown) }, 'the last good bundle cannot be read');
+      }
+      return undefined;
+    }
+  }
+
+  async #useLastGood(bundle: Bundle): Promise<void> {
+    const { dataFile, logger, bundleFile } = this.#options;
+    const rejected = this.#rejected;
+    try {
+      const grants = dataFile === undefined ? undefined : readGrants(await readFile(dataFile));
+      await this.#activate(bundle, grants);
+      this.#rejected = rejected;
+      logger.warn({ file: bundleFile }, 'the last good bundle is active instead of the configured one');
+    } catch (thrown) {
+      logger.warn({ cause: messageOf(thrown) }, 'the last good bundle cannot be activated');
+    }
+  }
+
+  async #activate(bundle: Bundle, grants: string | undefined): Promise<void> {
+    this.#checkSignature(bundle);
+    const { clock, logger } = this.#options;
+    if (bundle.sequence < this.#lowestSequence) {
+      throw new AppError<PolicyErrorCode>(
+        'ERR_POLICY_SEQUENCE',
+        `bundle sequence ${String(bundle.sequence)} is lower than ${String(this.#lowestSequence)}, which was active`,
+      );
+    }
+    const pool = await this.#startEngine(bundle, grants);
+    if (this.#closed) {
+      await pool.close();
+      return;
+    }
+    const previous = this.#running?.pool;
+    // The swap: from here on every decision is the new bundle's, and `generation` tells older ones apart.
+    this.#generation += 1;
+    this.#lowestSequence = bundle.sequence;
+    this.#running = {
+      pool,
+      bundle: {
+        sha256: bundle.sha256,
+        revision: bundle.revision,
+        sequence: bundle.sequence,
+        generation: this.#generation,
+        activatedMs: clock.nowMs(),
+        bytes: bundle.bytes,
+      },
+    };
+    this.#rejected = undefined;
+    if (previous !== undefined) this.#drain(previous);
+    const { sha256, revision, sequence } = bundle;
+    logger.info({ sha256, revision, sequence, generation: this.#generation }, 'policy bundle activated');
+    for (const call of this.#activated) call(this.#running.bundle);
+  }
+
+  #checkSignature(bundle: Bundle): void {
+    if (this.#options.requireSigned !== true) return;
+    throw new AppError<PolicyErrorCode>(
+      'ERR_POLICY_UNSIGNED',
+      bundle.signed
+        ? 'require_signed is set, and this version cannot verify bundle signatures; the bundle is refused'
+        : 'require_signed is set and the bundle is not signed',
+    );
+  }
+
+  async #startEngine(bundle: Bundle, grants: string | undefined): Promise<EnginePool> {
+    const { clock, workers, budgetMs, openWaitMs } = this.#options;
+    const program = {
+      module: bundle.module,
+      dataText: bundle.dataText,
+      ...(grants === undefined ? {} : { grantsText: grants }),
+    };
+    const pool = await EnginePool.open(program, {
+      clock,
+      onAlarm: (kind, failures) => this.#alarm({ kind, failures }),
+      ...(workers === undefined ? {} : { workers }),
+      ...(budgetMs === undefined ? {} : { budgetMs }),
+      ...(openWaitMs === undefined ? {} : { openWaitMs }),
+    });
+    try {
+      await acceptBundle(pool, bundle);
+    } catch (error) {
+      await pool.close();
+      throw error;
+    }
+    return pool;
+  }
+
+  /** What was asked of the old engine is still answered by it, under the generation it was asked in. */
+  #drain(pool: EnginePool): void {
+    this.#draining.add(pool);
+    const { clock } = this.#options;
+    const startedMs = clock.monotonicMs();
+    const timer = clock.every(DRAIN_PERIOD_MS, () => {
+      if (pool.busy && clock.monotonicMs() - startedMs < DRAIN_LIMIT_MS) return;
+      timer.cancel();
+      this.#draining.delete(pool);
+      void pool.close();
+    });
+    timer.unref();
+  }
+
+  #alarm(alarm: PolicyAlarm): void {
+    this.#options.logger.error(alarm, 'policy evaluation fails repeatedly; these streams are denied');
+    for (const call of this.#alarmed) call(alarm);
+  }
+
+  #reject(thrown: unknown): void {
+    const { clock, logger, bundleFile } = this.#options;
+    const code = isAppError(thrown) ? thrown.code : ('ERR_POLICY_BUNDLE' satisfies PolicyErrorCode);
+    this.#rejected = { atMs: clock.nowMs(), code, message: messageOf(thrown) };
+    const { message } = this.#rejected;
+    logger.error({ file: bundleFile, code, cause: message }, 'policy bundle refused; the one before stays');
+    for (const call of this.#rejectedListeners) call(this.#rejected);
+  }
+
+  #keepLastGood(bytes: Buffer): void {
+    const file = this.#lastGoodFile;
+    if (file === undefined) return;
+    try {
+      writeFileAtomically(file, bytes);
+    } catch (thrown) {
+      const cause = messageOf(thrown);
+      this.#options.logger.error({ file, cause }, 'the last good bundle cannot be kept over restarts');
+    }
+  }
+}

@@ -1,0 +1,40 @@
+export { MAX_CANDIDATES, normalizeAddress, normalizeCandidates } from './address.ts';
+export type { CatalogEntry, Vector } from './bundle/bundle.ts';
+export {
+  developmentBundle,
+  type DevelopmentConnection,
+  type DevelopmentOptions,
+} from './bundle/development.ts';
+export { decide } from './decide.ts';
+export type {
+  Decision,
+  DecisionBundle,
+  DecisionCandidate,
+  DecisionReason,
+  DecidedBy,
+  Obligations,
+} from './decision.ts';
+export type { EngineStats, Lane } from './engine/pool.ts';
+export type { PolicyErrorCode } from './errors.ts';
+export { type Endpoint, guardAddress, type GuardSettings, type GuardVerdict } from './guard.ts';
+export {
+  type ActiveBundle,
+  type PolicyAlarm,
+  PolicyHost,
+  type PolicyHostOptions,
+  type PolicyStatus,
+  type RejectedBundle,
+} from './host.ts';
+export {
+  canonicalInput,
+  INPUT_VERSION,
+  type PolicyInputBase,
+  type PolicyKey,
+  type PolicySource,
+  type PolicyTime,
+} from './input.ts';
+export { buildBundle, type BuildOptions, type BuiltBundle } from './tool/build.ts';
+export { checkPolicies } from './tool/check.ts';
+export { type Diagnostic, diagnosticText } from './tool/diagnostic.ts';
+export { findOpa, OPA_VERSION } from './tool/opa.ts';
+export { DEFAULT_BUNDLE_FILE, SHIPPED_POLICIES } from './tool/paths.ts';

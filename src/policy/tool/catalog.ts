@@ -1,0 +1,95 @@
+import { z } from 'zod';
+import type { CatalogEntry } from '../bundle/bundle.ts';
+import { runOpa } from './opa.ts';
+import { readLines } from './sources.ts';
+
+const text = z.string().optional().catch(undefined);
+
+const inspectionSchema = z.object({
+  annotations: z
+    .array(
+      z.object({
+        annotations: z.object({
+          title: text,
+          custom: z.record(z.string(), z.unknown()).optional(),
+        }),
+        location: z.object({ file: z.string(), row: z.number() }),
+      }),
+    )
+    .nullish(),
+});
+
+/** The head of one rule of `sallyport.allow`, with what its METADATA says. */
+export interface RuleHead {
+  readonly file: string;
+  /** 1-based line of the head. */
+  readonly line: number;
+  readonly action: CatalogEntry['action'];
+  /** The connection it names; `*` for all, or for a head that computes it. */
+  readonly connection: string;
+  readonly title: string | undefined;
+  /** Undefined when no METADATA block stands directly above. */
+  readonly custom: Readonly<Record<string, unknown>> | undefined;
+}
+
+const HEAD = /^(publish|stream|deny|limits)\s*(?:\[\s*(?:"([^"]*)"|[^\]]*)\s*\]|\.(\w+)|\b)/;
+export const ALLOW_PACKAGE = /^package\s+sallyport\.allow\s*$/;
+
+/** Every rule head of package `sallyport.allow`. @throws AppError ERR_POLICY_BUILD when OPA cannot parse */
+export const readRuleHeads = async (
+  opa: string,
+  directory: string,
+  files: readonly string[],
+): Promise<RuleHead[]> => {
+  const printed = await runOpa(opa, ['inspect', '-a', '-f', 'json', '.'], directory);
+  const { annotations } = inspectionSchema.parse(JSON.parse(printed));
+  const found = new Map(
+    (annotations ?? []).map((entry) => [
+      `${entry.location.file}:${String(entry.location.row)}`,
+      entry.annotations,
+    ]),
+  );
+  return files.flatMap((file) => {
+    const lines = readLines(directory, file);
+    if (!lines.some((line) => ALLOW_PACKAGE.test(line))) return [];
+    return lines.flatMap((line, index): RuleHead[] => {
+      const head = HEAD.exec(line);
+      if (head === null) return [];
+      const said = found.get(`${file}:${String(index + 1)}`);
+      return [
+        {
+          file,
+          line: index + 1,
+          action: head[1] as CatalogEntry['action'],
+          connection: head[2] ?? head[3] ?? '*',
+          title: said?.title,
+          custom: said?.custom,
+        },
+      ];
+    });
+  });
+};
+
+const textOf = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined);
+
+/** The catalog of a bundle; rules without an id are the linter's to report and are left out. */
+export const catalogOf = (heads: readonly RuleHead[]): CatalogEntry[] =>
+  heads.flatMap(({ file, line, action, connection, title, custom }) => {
+    const id = textOf(custom?.['id']);
+    if (id === undefined) return [];
+    const ticket = textOf(custom?.['ticket']);
+    const expires = textOf(custom?.['expires']);
+    return [
+      {
+        id,
+        action,
+        connection,
+        title: title ?? '',
+        owner: textOf(custom?.['owner']) ?? '',
+        ...(ticket === undefined ? {} : { ticket }),
+        ...(expires === undefined ? {} : { expires }),
+        file,
+        line,
+      },
+    ];
+  });

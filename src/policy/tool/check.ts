@@ -1,0 +1,146 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { isAbsolute, join, relative, resolve, sep } from 'node:path';
+import { messageOf } from '../../runtime/index.ts';
+import { readGrants } from '../bundle/grants.ts';
+import { readVectors } from './build.ts';
+import { readRuleHeads } from './catalog.ts';
+import type { Diagnostic } from './diagnostic.ts';
+import { checkLibrary, LIBRARY_FILES } from './library.ts';
+import { lintHeads, lintText } from './lints.ts';
+import { runTool } from './opa.ts';
+import { SHIPPED_POLICIES, TOOL_DIRECTORY } from './paths.ts';
+import { IGNORE_ARGS, POLICY_ROOT, regoFiles } from './sources.ts';
+
+interface OpaError {
+  readonly message: string;
+  readonly location?: { readonly file: string; readonly row: number; readonly col: number };
+}
+
+const relativeTo = (directory: string, file: string): string =>
+  (isAbsolute(file) ? relative(directory, file) : file).split(sep).join('/');
+
+const whole = (rule: string, message: string): Diagnostic => ({
+  file: '.',
+  line: 1,
+  column: 1,
+  rule,
+  message,
+});
+
+/** `opa check --format json` prints its errors as one document on stderr. */
+const errorsOf = (text: string): readonly OpaError[] | undefined => {
+  try {
+    return (JSON.parse(text) as { errors?: readonly OpaError[] }).errors;
+  } catch {
+    return undefined;
+  }
+};
+
+const opaCheck = async (directory: string, opa: string): Promise<Diagnostic[]> => {
+  const schemas = ['--schema', join(SHIPPED_POLICIES, 'schemas')];
+  const capabilities = ['--capabilities', join(SHIPPED_POLICIES, 'capabilities.json')];
+  const args = ['check', '--strict', '--format', 'json', ...schemas, ...capabilities, '-b', '.'];
+  const { status, stdout, stderr } = await runTool(opa, [...args, ...IGNORE_ARGS], directory);
+  if (status === 0) return [];
+  const errors = errorsOf(stderr) ?? errorsOf(stdout);
+  if (errors === undefined) return [whole('opa', (stderr || stdout).trim())];
+  return errors.map(({ message, location }) => ({
+    file: relativeTo(directory, location?.file ?? '.'),
+    line: location?.row ?? 1,
+    column: Math.max(1, location?.col ?? 1),
+    rule: 'opa',
+    message,
+  }));
+};
+
+const opaFormat = async (directory: string, opa: string): Promise<Diagnostic[]> => {
+  const { stdout, stderr, status } = await runTool(opa, ['fmt', '--list', POLICY_ROOT], directory);
+  const files = stdout.split('\n').filter((line) => line !== '');
+  if (status !== 0 && files.length === 0) return [whole('fmt', stderr.trim())];
+  return files.map((file) => ({
+    file: relativeTo(directory, file),
+    line: 1,
+    column: 1,
+    rule: 'fmt',
+    message: "file is not formatted; run 'opa fmt --write'",
+  }));
+};
+
+interface RegalReport {
+  readonly violations?: readonly {
+    readonly title: string;
+    readonly description: string;
+    readonly location: { readonly file: string; readonly row: number; readonly col: number };
+  }[];
+}
+
+/** Regal's findings, where Regal was built. */
+const regal = async (directory: string): Promise<Diagnostic[]> => {
+  const tool = join(TOOL_DIRECTORY, 'regal');
+  if (!existsSync(tool)) return [];
+  const config = ['--config-file', join(SHIPPED_POLICIES, '.regal/config.yaml')];
+  const { stdout, stderr } = await runTool(
+    tool,
+    ['lint', '--format', 'json', ...config, POLICY_ROOT],
+    directory,
+  );
+  let report: RegalReport;
+  try {
+    report = JSON.parse(stdout) as RegalReport;
+  } catch {
+    return [whole('regal', stderr.trim() || 'regal printed no report')];
+  }
+  return (report.violations ?? []).map(({ title, description, location }) => ({
+    file: relativeTo(directory, location.file),
+    line: location.row,
+    column: location.col,
+    rule: `regal ${title}`,
+    message: description,
+  }));
+};
+
+const grantsFile = 'sallyport/grants/data.yaml';
+
+const checkGrants = (directory: string): Diagnostic[] => {
+  const file = join(directory, grantsFile);
+  if (!existsSync(file)) return [];
+  try {
+    readGrants(readFileSync(file));
+    return [];
+  } catch (thrown) {
+    return [{ file: grantsFile, line: 1, column: 1, rule: 'grants', message: messageOf(thrown) }];
+  }
+};
+
+const checkVectors = (directory: string): Diagnostic[] => {
+  try {
+    readVectors(directory);
+    return [];
+  } catch (thrown) {
+    return [{ file: 'vectors', line: 1, column: 1, rule: 'vectors', message: messageOf(thrown) }];
+  }
+};
+
+/**
+ * Everything `policy check` finds in a policy directory, in order of file and line.
+ * @param opa path of the OPA executable; see findOpa
+ * @throws AppError ERR_POLICY_SOURCE when the directory cannot be read
+ */
+export const checkPolicies = async (directory: string, opa: string): Promise<Diagnostic[]> => {
+  const root = resolve(directory);
+  const files = regoFiles(root);
+  const compiled = await opaCheck(root, opa);
+  // Where OPA's parser fails, its own errors say all there is to say.
+  const heads = await readRuleHeads(opa, root, files).catch(() => undefined);
+  const found = [
+    ...checkLibrary(root),
+    ...compiled,
+    ...(heads === undefined ? [] : await opaFormat(root, opa)),
+    ...(heads === undefined ? [] : await regal(root)),
+    ...lintHeads(heads ?? []),
+    ...files.filter((file) => !LIBRARY_FILES.includes(file)).flatMap((file) => lintText(root, file)),
+    ...checkGrants(root),
+    ...checkVectors(root),
+  ];
+  return found.sort((a, b) => a.file.localeCompare(b.file) || a.line - b.line || a.column - b.column);
+};

@@ -1,0 +1,11 @@
+import { fileURLToPath } from 'node:url';
+
+const root = new URL('../../../', import.meta.url);
+const path = (relative: string): string => fileURLToPath(new URL(relative, root));
+
+/** The shipped policy directory: library, default allow-list, schemas, capabilities, vectors. */
+export const SHIPPED_POLICIES = path('policies');
+/** The bundle of the shipped directory, committed, so that nothing but Node is needed to start. */
+export const DEFAULT_BUNDLE_FILE = path('policies/dist/default.tar.gz');
+/** Where `tools/build-policy-tools.mjs` puts what it builds. */
+export const TOOL_DIRECTORY = path('.tools');
