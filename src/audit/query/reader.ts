@@ -1,0 +1,112 @@
+import pg from 'pg';
+import { foreignCodeOf, messageOf } from '../../runtime/index.ts';
+import { auditError } from '../errors.ts';
+
+/** Longest that one statement of a reader may take. */
+const STATEMENT_TIMEOUT_MS = 120_000;
+
+export type Row = Readonly<Record<string, unknown>>;
+
+export interface QueryResult {
+  /** Column names in order. */
+  readonly columns: readonly string[];
+  readonly rows: readonly Row[];
+}
+
+/** bigint and numeric as numbers where they are safe, timestamps in RFC 3339, bytea as hex. */
+const plain = (value: unknown): unknown => {
+  if (value instanceof Date) return value.toISOString();
+  if (Buffer.isBuffer(value)) return value.toString('hex');
+  return value;
+};
+
+const INT8_OID = 20;
+const TIMESTAMP_OID = 1114;
+
+const types = {
+  getTypeParser: (oid: number, format?: 'text' | 'binary'): unknown => {
+    if (oid === INT8_OID) {
+      return (text: string) => (Number.isSafeInteger(Number(text)) ? Number(text) : text);
+    }
+    if (oid === TIMESTAMP_OID) return (text: string) => text.replace(' ', 'T');
+    return pg.types.getTypeParser(oid, format as 'text');
+  },
+} as pg.CustomTypesConfig;
+
+/** A connection for questions: every statement runs alone, in a transaction that cannot write. */
+export class AuditReader {
+  readonly #client: pg.Client;
+
+  private constructor(client: pg.Client) {
+    this.#client = client;
+  }
+
+  /** @throws AppError ERR_AUDIT_DATABASE */
+  static async connect(databaseUrl: string): Promise<AuditReader> {
+    const client = new pg.Client({
+      connectionString: databaseUrl,
+      application_name: 'sallyport-audit',
+      statement_timeout: STATEMENT_TIMEOUT_MS,
+      types,
+    });
+    client.on('error', () => {
+      // The failing query rejects by itself.
+    });
+    try {
+      await client.connect();
+      await client.query('set default_transaction_read_only to on');
+      await client.query("set timezone to 'UTC'");
+    } catch (cause) {
+      await client.end().catch(() => undefined);
+      throw auditError('ERR_AUDIT_DATABASE', `the audit database is out of reach: ${messageOf(cause)}`, {
+        cause,
+        retryable: true,
+      });
+    }
+    return new AuditReader(client);
+  }
+
+  /**
+   * Runs one statement read-only.
+   * @throws AppError ERR_AUDIT_QUERY_FAILED with the database's message.
+   */
+  async query(sql: string, values: readonly unknown[] = []): Promise<QueryResult> {
+    try {
+      await this.#client.query('begin transaction read only');
+      // The extended protocol takes one statement only: nothing can end the transaction and go on.
+      const result = await this.#client.query<Record<string, unknown>>({
+        text: sql,
+        values: [...values],
+        queryMode: 'extended',
+      } as pg.QueryConfig);
+      await this.#client.query('rollback');
+      const rows = result.rows.map((row) =>
+        Object.fromEntries(Object.entries(row).map(([name, value]) => [name, plain(value)])),
+      );
+      return { columns: result.fields.map((field) => field.name), rows };
+    } catch (cause) {
+      await this.#client.query('rollback').catch(() => undefined);
+      const code = foreignCodeOf(cause);
+      const text = code === undefined ? messageOf(cause) : `${messageOf(cause)} (${code})`;
+      throw auditError('ERR_AUDIT_QUERY_FAILED', `the audit database refuses the query: ${text}`, { cause });
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#client.end().catch(() => undefined);
+  }
+}
+
+/** Runs one read-only statement on a connection of its own. @throws AppError ERR_AUDIT_DATABASE, ERR_AUDIT_QUERY_FAILED */
+export const queryAudit = async (
+  databaseUrl: string,
+  sql: string,
+  values: readonly unknown[] = [],
+): Promise<QueryResult> => {
+  const reader = await AuditReader.connect(databaseUrl);
+  try {
+    return await reader.query(sql, values);
+  } finally {
+    await reader.close();
+  }
+};

@@ -1,0 +1,205 @@
+import { parentPort, workerData } from 'node:worker_threads';
+import { foreignCodeOf, isAppError, messageOf, systemClock, type Timer } from '../../runtime/index.ts';
+import { openAuditKey } from '../seal/audit-key.ts';
+import { diskFiles, hookedFiles } from './file-layer.ts';
+import { SEAL_AFTER_MS } from './group.ts';
+import { JsonlSink } from './jsonl-sink.ts';
+import type { FromSpool, SpoolWorkerOptions, ToSpool } from './messages.ts';
+import { Spool } from './spool.ts';
+
+/** After a failure the disk is tried again this often, so that a process comes back by itself. */
+const PROBE_MS = 1_000;
+
+const port = parentPort;
+if (port === null) throw new Error('spool-worker runs as a worker thread');
+const options = workerData as SpoolWorkerOptions;
+const tell = (message: FromSpool): void => port.postMessage(message);
+
+/** Whether a batch is gone from the disk, rather than out of reach for now. */
+const isLost = (thrown: unknown): boolean =>
+  isAppError(thrown, 'ERR_AUDIT_SPOOL_OPEN') || foreignCodeOf(thrown) === 'ENOENT';
+
+const serve = (spool: Spool, sink: JsonlSink | undefined): void => {
+  let sealTimer: Timer | undefined;
+  let probeTimer: Timer | undefined;
+  let exporting = false;
+  let exportWarned = false;
+
+  const exportNext = (): void => {
+    const batch = spool.nextToExport();
+    if (sink === undefined || batch === undefined) {
+      exporting = false;
+      spool.tidy();
+      tell({ kind: 'state', state: spool.state() });
+      return;
+    }
+    try {
+      const { chain, first, batch: number } = batch.signed.seal;
+      sink.write(chain, first, spool.eventsOf(batch));
+      spool.exportedTo({ chain, batch: number });
+      exportWarned = false;
+      setImmediate(exportNext);
+    } catch (thrown) {
+      if (!exportWarned) tell({ kind: 'warning', message: `jsonl sink: ${messageOf(thrown)}` });
+      exportWarned = true;
+      systemClock.after(PROBE_MS, exportNext).unref();
+    }
+  };
+  const startExport = (): void => {
+    if (sink === undefined || exporting) return;
+    exporting = true;
+    setImmediate(exportNext);
+  };
+
+  const probeLater = (): void => {
+    probeTimer ??= systemClock.after(PROBE_MS, () => {
+      probeTimer = undefined;
+      if (!spool.probe()) probeLater();
+      tell({ kind: 'state', state: spool.state() });
+    });
+  };
+  const sealLater = (): void => {
+    if (!spool.unsealed) {
+      sealTimer?.cancel();
+      sealTimer = undefined;
+      return;
+    }
+    sealTimer ??= systemClock.after(SEAL_AFTER_MS, () => {
+      sealTimer = undefined;
+      try {
+        spool.seal(false);
+      } catch {
+        probeLater();
+        sealLater();
+      }
+      tell({ kind: 'state', state: spool.state() });
+      startExport();
+    });
+  };
+
+  const append = (message: Extract<ToSpool, { kind: 'append' }>): void => {
+    if (message.chain !== spool.chain) {
+      tell({ kind: 'appended', state: spool.state(), seqs: [], outcomes: [], stale: true });
+      return;
+    }
+    const before = spool.state().lastBatch;
+    try {
+      const { seqs, outcomes, dropped } = spool.append(message.items);
+      tell({ kind: 'appended', state: spool.state(), seqs, outcomes });
+      if (dropped > 0) tell({ kind: 'gap', dropped });
+    } catch (thrown) {
+      tell({ kind: 'appended', state: spool.state(), seqs: [], outcomes: [], error: messageOf(thrown) });
+      probeLater();
+    }
+    if (spool.state().lastBatch !== before) {
+      sealTimer?.cancel();
+      sealTimer = undefined;
+      startExport();
+    }
+    sealLater();
+  };
+
+  const pull = (maxBytes: number): void => {
+    try {
+      const outgoing = spool.pull(maxBytes);
+      tell({ kind: 'pulled', outgoing, state: spool.state() });
+    } catch (thrown) {
+      tell({
+        kind: 'pulled',
+        outgoing: undefined,
+        error: messageOf(thrown),
+        damaged: isLost(thrown) ? spool.oldestChain : undefined,
+        state: spool.state(),
+      });
+    }
+  };
+
+  const seal = (final: boolean): void => {
+    let error: { error: string } | undefined;
+    try {
+      spool.seal(final);
+    } catch (thrown) {
+      error = { error: messageOf(thrown) };
+      probeLater();
+    }
+    tell({ kind: 'sealed', state: spool.state(), ...error });
+    startExport();
+  };
+
+  const end = (): void => {
+    sealTimer?.cancel();
+    probeTimer?.cancel();
+    while (sink !== undefined && exporting) {
+      const before = spool.state().unexported;
+      exportNext();
+      if (spool.state().unexported === before) break;
+    }
+    try {
+      spool.close();
+    } catch (thrown) {
+      tell({ kind: 'warning', message: `spool close: ${messageOf(thrown)}` });
+    }
+    tell({ kind: 'closed', state: spool.state() });
+    port.close();
+  };
+
+  port.on('message', (message: ToSpool) => {
+    switch (message.kind) {
+      case 'append':
+        return append(message);
+      case 'pull':
+        return pull(message.maxBytes);
+      case 'acknowledge':
+        try {
+          spool.acknowledge(message);
+        } catch (thrown) {
+          tell({ kind: 'warning', message: `spool clean-up: ${messageOf(thrown)}` });
+        }
+        return tell({ kind: 'state', state: spool.state() });
+      case 'refuse':
+        try {
+          const previous = spool.refuse(message.chain);
+          return tell({ kind: 'refused', state: spool.state(), previous });
+        } catch (thrown) {
+          const previous = { chain: message.chain, batch: 0 };
+          return tell({ kind: 'refused', state: spool.state(), previous, error: messageOf(thrown) });
+        }
+      case 'seal':
+        return seal(message.final);
+      case 'close':
+        return end();
+    }
+  });
+  startExport();
+};
+
+try {
+  const key = openAuditKey(options.keyFile);
+  const sink = options.jsonlDir === undefined ? undefined : new JsonlSink(options.jsonlDir, systemClock);
+  const spool = new Spool({
+    directory: options.spoolDir,
+    key,
+    files: options.files === undefined ? diskFiles : hookedFiles(options.files),
+    clock: systemClock,
+    maxSpoolBytes: options.maxSpoolBytes,
+    mode: options.mode,
+    sinks: { delivers: options.delivers, exports: sink !== undefined },
+  });
+  serve(spool, sink);
+  tell({
+    kind: 'ready',
+    state: spool.state(),
+    signer: key.signer,
+    publicKey: key.publicKey,
+    previous: spool.previous,
+    broken: spool.broken,
+    lost: spool.lostStreams(),
+  });
+} catch (thrown) {
+  tell({
+    kind: 'failedToOpen',
+    code: isAppError(thrown) ? thrown.code : 'ERR_AUDIT_SPOOL_OPEN',
+    message: messageOf(thrown),
+  });
+  port.close();
+}

@@ -1,0 +1,372 @@
+import { type Clock, isAppError, type Logger, messageOf, type Timer, uuidv7 } from '../runtime/index.ts';
+import type { AuditHealth, AuditLog, AuditLogOptions, OutageMode, Recorded } from './audit-log.ts';
+import { Deliverer, type RefusalReason } from './deliverer.ts';
+import { auditError } from './errors.ts';
+import { type EnvelopeContext, originText } from './event/envelope.ts';
+import type { AuditEventInput } from './event/event.ts';
+import { localTimeIn } from './event/local-time.ts';
+import { lostStreamEvent, type PendingEvent, spoolItem } from './pending-event.ts';
+import { OUTCOME, type SpoolState } from './spool/messages.ts';
+import { type Ready, SpoolClient } from './spool/spool-client.ts';
+import { lockSpool, type SpoolLock } from './spool/spool-lock.ts';
+
+const DEFAULT_MAX_SPOOL_BYTES = 1024 * 1024 * 1024;
+/** audit.md: three of these without one and a chain counts as silent. */
+const HEARTBEAT_MS = 60_000;
+/** How long `close` waits for the database before it leaves the rest to the next start. */
+const CLOSE_DELIVERY_MS = 3_000;
+/** Most events of one message to the worker. */
+const MAX_GROUP_EVENTS = 2_000;
+
+/** What a new chain says of the one before: a break, and streams that a crash cut. */
+const openingEvents = (ready: Ready): AuditEventInput[] => {
+  const events = ready.lost.map(lostStreamEvent);
+  if (ready.previous !== undefined && ready.broken === undefined) return events;
+  const chainBreak: AuditEventInput = {
+    type: 'audit.chain_break',
+    subject: {},
+    data: {
+      reason: ready.broken === undefined ? 'no_previous_spool' : 'spool_damaged',
+      previous_chain: ready.previous?.chain,
+      previous_batch: ready.previous?.batch,
+      detail: ready.broken,
+    },
+  };
+  return [chainBreak, ...events];
+};
+
+/** An audit log over a spool worker. */
+export class SpooledLog implements AuditLog {
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #mode: OutageMode;
+  readonly #maxSpoolBytes: number;
+  readonly #origin: string;
+  readonly #localAt: ((atMs: number) => string) | undefined;
+  readonly #startedMs: number;
+  readonly #watchers = new Set<() => void>();
+  #lock: SpoolLock | undefined;
+  #spool: SpoolClient | undefined;
+  #deliverer: Deliverer | undefined;
+  #heartbeat: Timer | undefined;
+  #context: EnvelopeContext;
+  #state: SpoolState | undefined;
+  #pending: PendingEvent[] = [];
+  #writing = false;
+  #scheduled = false;
+  #lost: string | undefined;
+  #dropped = 0;
+  #noteFailures = 0;
+  #refusedChains = 0;
+  #closing: Promise<void> | undefined;
+  signer = '';
+
+  private constructor(options: AuditLogOptions) {
+    this.#clock = options.clock;
+    this.#logger = options.logger;
+    this.#mode = options.mode ?? 'enforced';
+    this.#maxSpoolBytes = options.maxSpoolBytes ?? DEFAULT_MAX_SPOOL_BYTES;
+    this.#origin = originText(options.origin);
+    this.#localAt = options.origin.zone === undefined ? undefined : localTimeIn(options.origin.zone);
+    this.#startedMs = options.clock.monotonicMs();
+    this.#context = { chain: '', origin: this.#origin, localAt: this.#localAt };
+  }
+
+  /** @throws AppError ERR_AUDIT_SPOOL_OPEN, ERR_AUDIT_SPOOL_IN_USE, ERR_AUDIT_KEY_INVALID */
+  static async open(options: AuditLogOptions): Promise<SpooledLog> {
+    const log = new SpooledLog(options);
+    try {
+      log.#lock = await lockSpool(options.spoolDir);
+      await log.#start(options);
+    } catch (cause) {
+      await log.close();
+      if (isAppError(cause) && cause.code !== 'ERR_AUDIT_UNAVAILABLE') throw cause;
+      throw auditError(
+        'ERR_AUDIT_SPOOL_OPEN',
+        `spool ${options.spoolDir} cannot be opened: ${messageOf(cause)}`,
+        {
+          cause,
+        },
+      );
+    }
+    return log;
+  }
+
+  get chainId(): string {
+    return this.#context.chain;
+  }
+
+  record(input: AuditEventInput): Promise<Recorded> {
+    if (this.#closing !== undefined || this.#lost !== undefined) {
+      return Promise.reject(auditError('ERR_AUDIT_UNAVAILABLE', this.#lost ?? 'the audit log is closed'));
+    }
+    return this.#enqueue(input);
+  }
+
+  note(input: AuditEventInput): void {
+    this.record(input).catch((error: unknown) => {
+      this.#noteFailures += 1;
+      this.#logger.warn({ type: input.type, error: messageOf(error) }, 'audit event was not kept');
+    });
+  }
+
+  available(): boolean {
+    const state = this.#state;
+    if (state === undefined || this.#closing !== undefined || this.#lost !== undefined) return false;
+    return (
+      state.failed === undefined && (this.#mode === 'best_effort' || state.spoolBytes < this.#maxSpoolBytes)
+    );
+  }
+
+  health(): AuditHealth {
+    const state = this.#state;
+    const oldest = state?.oldestSealedAt === undefined ? undefined : Date.parse(state.oldestSealedAt);
+    const error = this.#deliverer?.error;
+    return {
+      chain_id: this.chainId,
+      last_seq: state?.lastSeq ?? 0,
+      spool_bytes: state?.spoolBytes ?? 0,
+      max_spool_bytes: this.#maxSpoolBytes,
+      unacknowledged_batches: state?.unacknowledged ?? 0,
+      oldest_unacknowledged_seconds:
+        oldest === undefined ? 0 : Math.max(0, (this.#clock.nowMs() - oldest) / 1000),
+      dropped: this.#dropped,
+      note_failures: this.#noteFailures,
+      spool: this.#spoolStatus(state),
+      database: this.#deliverer?.status ?? 'none',
+      ...(error === undefined ? {} : { database_error: error }),
+      mode: this.#mode,
+      refused_chains: this.#refusedChains,
+    };
+  }
+
+  async flush(deadlineMs: number): Promise<boolean> {
+    await this.#written();
+    await this.#spool?.seal(false);
+    return this.#delivered(deadlineMs);
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#end();
+    return this.#closing;
+  }
+
+  async #start(options: AuditLogOptions): Promise<void> {
+    const { client, ready } = await SpoolClient.open(
+      {
+        spoolDir: options.spoolDir,
+        keyFile: options.keyFile,
+        jsonlDir: options.jsonlDir,
+        delivers: options.database !== undefined,
+        maxSpoolBytes: this.#maxSpoolBytes,
+        mode: this.#mode,
+        files: options.files,
+      },
+      {
+        onState: (state) => this.#seen(state),
+        onGap: (dropped) => this.#gap(dropped),
+        onWarning: (message) => this.#logger.warn({ detail: message }, 'audit spool warns'),
+        onLost: (error) => this.#workerLost(error),
+      },
+    );
+    this.#spool = client;
+    this.signer = ready.signer;
+    this.#seen(ready.state);
+    const first = this.#enqueue(this.#heartbeatEvent());
+    for (const event of openingEvents(ready)) this.note(event);
+    await first;
+    this.#heartbeat = this.#clock.every(HEARTBEAT_MS, () => this.note(this.#heartbeatEvent())).unref();
+    if (options.database !== undefined) {
+      this.#deliverer = new Deliverer({
+        url: options.database.url,
+        spool: client,
+        clock: options.clock,
+        logger: options.logger,
+        onRefused: (chain, reason, detail) => this.#refused(chain, reason, detail),
+      });
+    }
+  }
+
+  #heartbeatEvent(): AuditEventInput {
+    const state = this.#state;
+    const head =
+      state?.lastSeal == null
+        ? undefined
+        : { chain: state.chain, batch: state.lastBatch, seal: state.lastSeal };
+    return {
+      type: 'audit.heartbeat',
+      subject: {},
+      data: {
+        uptime_ms: Math.round(this.#clock.monotonicMs() - this.#startedMs),
+        spool_bytes: state?.spoolBytes ?? 0,
+        unacknowledged: state?.unacknowledged ?? 0,
+        dropped: this.#dropped,
+        head,
+      },
+    };
+  }
+
+  #enqueue(input: AuditEventInput): Promise<Recorded> {
+    return new Promise((resolve, reject) => {
+      const recordedMs = this.#clock.nowMs();
+      const id = uuidv7(this.#clock);
+      const item = spoolItem(input, id, recordedMs, this.#context);
+      this.#pending.push({ input, id, recordedMs, item, resolve, reject });
+      this.#schedule();
+    });
+  }
+
+  /** The events of one turn of the loop, and those that arrive while a group is written, go as one group. */
+  #schedule(): void {
+    if (this.#scheduled || this.#writing) return;
+    this.#scheduled = true;
+    setImmediate(() => {
+      this.#scheduled = false;
+      void this.#writeGroups();
+    });
+  }
+
+  async #writeGroups(): Promise<void> {
+    if (this.#writing) return;
+    this.#writing = true;
+    while (this.#pending.length > 0 && this.#spool !== undefined) {
+      const group = this.#pending.splice(0, MAX_GROUP_EVENTS);
+      try {
+        await this.#writeGroup(this.#spool, group);
+      } catch (error) {
+        for (const event of group) event.reject(error as Error);
+      }
+    }
+    this.#writing = false;
+    this.#notify();
+  }
+
+  async #writeGroup(spool: SpoolClient, group: readonly PendingEvent[]): Promise<void> {
+    const items = group.map((event) => event.item);
+    const answer = await spool.append(this.chainId, items);
+    if (answer.stale === true) {
+      // The chain was replaced meanwhile: the same events, encoded for the new one, go first.
+      const again = group.map((event) => ({
+        ...event,
+        item: spoolItem(event.input, event.id, event.recordedMs, this.#context),
+      }));
+      this.#pending.unshift(...again);
+      return;
+    }
+    if (answer.error !== undefined) {
+      throw auditError('ERR_AUDIT_UNAVAILABLE', `the spool does not take events: ${answer.error}`, {
+        retryable: true,
+      });
+    }
+    for (const [index, event] of group.entries()) {
+      const outcome = answer.outcomes[index];
+      if (outcome === OUTCOME.refused) {
+        const limit = `the spool holds its ${this.#maxSpoolBytes} bytes`;
+        event.reject(auditError('ERR_AUDIT_UNAVAILABLE', limit, { retryable: true }));
+      } else {
+        event.resolve({ event_id: event.id, seq: answer.seqs[index] ?? 0 });
+      }
+    }
+  }
+
+  #seen(state: SpoolState): void {
+    const before = this.#state;
+    this.#state = state;
+    if (state.chain !== this.#context.chain) {
+      this.#context = { chain: state.chain, origin: this.#origin, localAt: this.#localAt };
+    }
+    if (before?.failed === undefined && state.failed !== undefined) {
+      this.#logger.error({ error: state.failed }, 'audit spool cannot be written; decisions are refused');
+    } else if (before?.failed !== undefined && state.failed === undefined) {
+      this.#logger.info('audit spool can be written again');
+    }
+    if (state.unacknowledged > 0) this.#deliverer?.wake();
+    this.#notify();
+  }
+
+  #gap(dropped: number): void {
+    if (this.#dropped === 0) this.#logger.warn('audit spool is full; close events are dropped and counted');
+    this.#dropped += dropped;
+    this.note({ type: 'audit.gap', subject: {}, data: { dropped, reason: 'spool_full' } });
+  }
+
+  #workerLost(error: Error): void {
+    this.#lost = messageOf(error);
+    this.#logger.error({ error: this.#lost }, 'audit spool worker ended; decisions are refused');
+    this.#notify();
+  }
+
+  async #refused(chain: string, reason: RefusalReason, detail: string): Promise<void> {
+    const answer = await this.#spool?.refuse(chain);
+    if (answer?.error !== undefined) {
+      throw auditError('ERR_AUDIT_UNAVAILABLE', `a refused chain cannot be set aside: ${answer.error}`);
+    }
+    this.#refusedChains += 1;
+    this.#logger.error(
+      { chain, reason, detail },
+      'audit database refuses a chain; its segments are set aside',
+    );
+    const { previous } = answer ?? {};
+    this.note({
+      type: 'audit.chain_break',
+      subject: {},
+      data: { reason, previous_chain: chain, previous_batch: previous?.batch, detail },
+    });
+  }
+
+  #spoolStatus(state: SpoolState | undefined): AuditHealth['spool'] {
+    if (this.#closing !== undefined || state === undefined) return 'closed';
+    if (this.#lost !== undefined || state.failed !== undefined) return 'failed';
+    return state.spoolBytes >= this.#maxSpoolBytes ? 'full' : 'ok';
+  }
+
+  #notify(): void {
+    for (const watcher of this.#watchers) watcher();
+  }
+
+  /** Resolves true when `reached`, false after `deadlineMs`. */
+  #until(reached: () => boolean, deadlineMs: number): Promise<boolean> {
+    if (reached()) return Promise.resolve(true);
+    return new Promise((resolve) => {
+      const finish = (result: boolean): void => {
+        this.#watchers.delete(watcher);
+        timer.cancel();
+        resolve(result);
+      };
+      const watcher = (): void => {
+        if (reached()) finish(true);
+      };
+      const timer = this.#clock.after(deadlineMs, () => finish(false));
+      this.#watchers.add(watcher);
+    });
+  }
+
+  #written(): Promise<boolean> {
+    return this.#until(
+      () => this.#lost !== undefined || (this.#pending.length === 0 && !this.#writing),
+      HEARTBEAT_MS,
+    );
+  }
+
+  #delivered(deadlineMs: number): Promise<boolean> {
+    return this.#until(() => {
+      const state = this.#state;
+      if (this.#lost !== undefined || state === undefined) return true;
+      return state.unsealed === 0 && state.unacknowledged === 0 && state.unexported === 0;
+    }, deadlineMs);
+  }
+
+  async #end(): Promise<void> {
+    this.#heartbeat?.cancel();
+    await this.#written();
+    await this.#spool?.seal(true).catch(() => undefined);
+    if (this.#deliverer !== undefined && this.#deliverer.status !== 'failing') {
+      await this.#delivered(CLOSE_DELIVERY_MS);
+    }
+    await this.#deliverer?.stop();
+    await this.#spool?.close().catch((error: unknown) => {
+      this.#logger.warn({ error: messageOf(error) }, 'audit spool did not close');
+    });
+    await this.#lock?.release();
+  }
+}

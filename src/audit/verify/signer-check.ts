@@ -1,0 +1,45 @@
+import { signatureCheck } from '../seal/audit-key.ts';
+import type { Seal } from '../seal/seal.ts';
+import type { TrustFile, TrustedSigner } from '../seal/trust.ts';
+import type { Findings } from './report.ts';
+
+interface Known {
+  readonly entry: TrustedSigner;
+  readonly verify: (message: Uint8Array, signature: Uint8Array) => boolean;
+}
+
+/** Checks seals against the signers of a trust file; without one, signatures go unchecked. */
+export class SignerCheck {
+  readonly #known = new Map<string, Known>();
+  readonly #trusted: boolean;
+  readonly #reported = new Set<string>();
+
+  constructor(trust: TrustFile | undefined) {
+    this.#trusted = trust !== undefined;
+    for (const entry of trust?.signers ?? []) {
+      const verify = signatureCheck(entry.public_key);
+      if (verify !== undefined) this.#known.set(entry.signer, { entry, verify });
+    }
+  }
+
+  check(seal: Seal, digest: Buffer, signature: Buffer, findings: Findings): void {
+    if (!this.#trusted) return;
+    const at = { chain: seal.chain, batch: seal.batch };
+    const known = this.#known.get(seal.signer);
+    if (known === undefined) {
+      const name = `${seal.chain} ${seal.signer}`;
+      if (this.#reported.has(name)) return;
+      this.#reported.add(name);
+      findings.add('signer_unknown', `the trust file does not know signer ${seal.signer}`, at);
+      return;
+    }
+    if (!known.verify(digest, signature)) {
+      findings.add('signature_invalid', `the signature is not one of ${seal.signer}`, at);
+    } else if (
+      known.entry.revoked_at !== null &&
+      Date.parse(seal.time) >= Date.parse(known.entry.revoked_at)
+    ) {
+      findings.add('signer_revoked', `signer ${seal.signer} was revoked at ${known.entry.revoked_at}`, at);
+    }
+  }
+}
