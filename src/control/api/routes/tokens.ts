@@ -1,0 +1,91 @@
+import { z } from 'zod';
+import { createToken, listTokens, revokeToken } from '../../token-store.ts';
+import { listRevocations } from '../../revocation-store.ts';
+import { Problem } from '../problem.ts';
+import { afterCursor, pageOf, type Route, route } from '../route.ts';
+import {
+  page,
+  paging,
+  role,
+  slot,
+  timestamp,
+  tokenId,
+  tokenLabel,
+  tokenLifeSeconds,
+  tokenView,
+} from '../schemas.ts';
+import { viewOfRevocation, viewOfToken } from '../views.ts';
+
+const uuid = z.uuid();
+
+export const tokenRoutes: readonly Route[] = [
+  route({
+    method: 'get',
+    path: '/tokens',
+    summary: 'Management tokens without their text',
+    role: 'owner',
+    query: z.strictObject(paging),
+    response: page(tokenView),
+    async handle({ query, services }) {
+      const found = await listTokens(services.context, afterCursor(query.cursor), query.limit + 1);
+      return pageOf(found, query.limit, (one) => one.id, viewOfToken);
+    },
+  }),
+  route({
+    method: 'post',
+    path: '/tokens',
+    summary: 'Create a management token; its text is shown this once',
+    role: 'owner',
+    body: z.strictObject({ label: tokenLabel, role, expires_after_seconds: tokenLifeSeconds.optional() }),
+    response: z.object({ ...tokenView.shape, token: z.string() }),
+    status: 201,
+    async handle({ body, actor, services }) {
+      const { context } = services;
+      const wanted = { label: body.label, role: body.role, expiresAfterS: body.expires_after_seconds };
+      const { record, text } = await context.database.transaction((tx) =>
+        createToken(context, tx, wanted, actor),
+      );
+      return { body: { ...viewOfToken(record), token: text } };
+    },
+  }),
+  route({
+    method: 'post',
+    path: '/tokens/{token_id}/revoke',
+    summary: 'End a management token at once',
+    role: 'owner',
+    params: z.strictObject({ token_id: tokenId }),
+    response: tokenView,
+    async handle({ params, actor, services }) {
+      return { body: viewOfToken(await revokeToken(services.context, params.token_id, actor)) };
+    },
+  }),
+  route({
+    method: 'get',
+    path: '/revocations',
+    summary: 'Revocations, newest first',
+    role: 'auditor',
+    query: z.strictObject(paging),
+    response: page(
+      z.object({
+        revocation_id: z.string(),
+        key_id: z.string(),
+        kind: z.enum(['key_revoked', 'key_rotated', 'auth_rule_removed', 'connection_removed']),
+        reason: z.string(),
+        connection: z.string().nullable(),
+        auth_rule: z.string(),
+        slot,
+        actor: z.string(),
+        created_at: timestamp,
+        effective_at: timestamp,
+      }),
+    ),
+    async handle({ query, services }) {
+      const after = afterCursor(query.cursor);
+      if (after !== '' && !uuid.safeParse(after).success)
+        throw new Problem(400, 'invalid', 'query.cursor: is not a cursor of this list');
+      const before = after === '' ? undefined : after;
+      const found = await listRevocations(services.context, before, query.limit + 1);
+      return pageOf(found, query.limit, (one) => one.revocationId, viewOfRevocation);
+    },
+  }),
+];

@@ -1,0 +1,176 @@
+import { z } from 'zod';
+import {
+  CLAIMS,
+  isAuthRuleName,
+  isConnectionName,
+  isKeyId,
+  isManagementTokenId,
+  MAX_AUTH_RULE_NAME_LENGTH,
+  MAX_CONNECTION_NAME_LENGTH,
+  ROLES,
+} from '../../identity/index.ts';
+import { NAMESPACE_SCOPE } from '../context.ts';
+import { MAX_RETIRE_AFTER_S } from '../key-rotation.ts';
+
+/** Largest request body. */
+export const MAX_BODY_BYTES = 64 * 1024;
+/** DNS limit of a host name (RFC 1035 §2.3.4). */
+const MAX_HOST_LENGTH = 253;
+const MAX_LABELS = 32;
+const MAX_LABEL_NAME_LENGTH = 63;
+const MAX_LABEL_VALUE_LENGTH = 256;
+const MAX_REASON_LENGTH = 500;
+const MAX_TOKEN_LABEL_LENGTH = 100;
+const MAX_CURSOR_LENGTH = 1_024;
+const MAX_TOKEN_LIFE_S = 10 * 365 * 24 * 60 * 60;
+const MIN_TOKEN_LIFE_S = 60;
+export const MAX_PAGE = 200;
+const DEFAULT_PAGE = 100;
+
+const CONTROL_CHARACTERS = /[\u0000-\u001f\u007f-\u009f]/;
+
+/** One line of text that Postgres, terminals and canonical JSON can hold. */
+const line = (maxLength: number) =>
+  z
+    .string()
+    .max(maxLength)
+    .refine((text) => text.isWellFormed() && !CONTROL_CHARACTERS.test(text), {
+      error: 'holds control characters or broken Unicode (lone surrogates)',
+    });
+
+const HOST_NAME =
+  /^(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})?(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})?)*\.?$/;
+const IPV6 = /^[0-9a-fA-F:.]{2,45}$/;
+
+export const connectionName = z
+  .string()
+  .max(MAX_CONNECTION_NAME_LENGTH)
+  .refine(isConnectionName, {
+    error: `is not a connection name: 1 to ${MAX_CONNECTION_NAME_LENGTH} of a-z, 0-9 and "-"`,
+  });
+
+/** A name that a new connection may have. */
+export const newConnectionName = connectionName.refine((name) => name !== NAMESPACE_SCOPE, {
+  error: `"${NAMESPACE_SCOPE}" is reserved`,
+});
+
+/** A connection's name, or `namespace` for what belongs to the namespace itself. */
+export const scopeName = connectionName.describe('a connection, or "namespace"');
+
+export const authRuleName = z
+  .string()
+  .max(MAX_AUTH_RULE_NAME_LENGTH)
+  .refine(isAuthRuleName, {
+    error: `is not an auth-rule name: 1 to ${MAX_AUTH_RULE_NAME_LENGTH} letters, digits, ".", "_", "-"`,
+  });
+
+export const keyId = z.string().refine(isKeyId, { error: 'is not a key id (k_ and 20 hex digits)' });
+export const tokenId = z
+  .string()
+  .refine(isManagementTokenId, { error: 'is not a token id (t_ and 16 hex digits)' });
+export const slot = z.enum(['primary', 'secondary']);
+export const claim = z.enum(CLAIMS);
+export const role = z.enum(ROLES);
+export const reason = line(MAX_REASON_LENGTH);
+export const tokenLabel = line(MAX_TOKEN_LABEL_LENGTH).min(1);
+export const retireAfterSeconds = z.int().min(0).max(MAX_RETIRE_AFTER_S);
+export const tokenLifeSeconds = z.int().min(MIN_TOKEN_LIFE_S).max(MAX_TOKEN_LIFE_S);
+
+export const target = z.strictObject({
+  host: z
+    .string()
+    .max(MAX_HOST_LENGTH)
+    .refine((host) => HOST_NAME.test(host) || (host.includes(':') && IPV6.test(host)), {
+      error: `is not a host name or an IP address without zone (at most ${MAX_HOST_LENGTH} characters)`,
+    }),
+  port: z.int().min(1).max(65_535),
+});
+
+const LABEL_NAME = /^[A-Za-z0-9][A-Za-z0-9._/-]*$/;
+
+export const labels = z
+  .record(
+    z
+      .string()
+      .max(MAX_LABEL_NAME_LENGTH)
+      .regex(LABEL_NAME, { error: 'is not a label name: letters, digits, "._/-"' }),
+    line(MAX_LABEL_VALUE_LENGTH),
+  )
+  .refine((all) => Object.keys(all).length <= MAX_LABELS, { error: `more than ${MAX_LABELS} labels` });
+
+export const paging = {
+  cursor: z.string().max(MAX_CURSOR_LENGTH).optional(),
+  limit: z.coerce.number().int().min(1).max(MAX_PAGE).default(DEFAULT_PAGE),
+};
+
+export const timestamp = z.iso.datetime();
+
+export const connectionView = z.object({
+  id: z.uuid(),
+  name: z.string(),
+  target: z.object({ host: z.string(), port: z.int() }),
+  labels: z.record(z.string(), z.string()),
+  version: z.int(),
+  created_at: timestamp,
+  updated_at: timestamp,
+});
+
+export const disclosedKeyView = z.object({
+  key_id: z.string(),
+  connection: z.string().nullable(),
+  auth_rule: z.string(),
+  slot,
+  key: z.string(),
+  connection_string: z.string(),
+});
+
+export const authRuleView = z.object({
+  connection: z.string().nullable(),
+  name: z.string(),
+  claims: z.array(claim),
+  created_at: timestamp,
+});
+
+export const keyView = z.object({
+  key_id: z.string(),
+  connection: z.string().nullable(),
+  auth_rule: z.string(),
+  slot,
+  claims: z.array(claim),
+  state: z.enum(['active', 'retiring', 'revoked']),
+  last_used_at: timestamp.nullable(),
+  created_at: timestamp,
+  retire_at: timestamp.nullable(),
+});
+
+export const revokeView = z.object({
+  key_id: z.string(),
+  nodes: z.int(),
+  links: z.int(),
+  streams: z.int().nullable(),
+  ms: z.number(),
+  pending: z.array(z.object({ kind: z.enum(['node', 'agent']), name: z.string(), since: timestamp })),
+  dry_run: z.literal(true).optional(),
+});
+
+export const tokenView = z.object({
+  id: z.string(),
+  label: z.string(),
+  role,
+  created_by: z.string(),
+  created_at: timestamp,
+  expires_at: timestamp.nullable(),
+  revoked_at: timestamp.nullable(),
+  last_used_at: timestamp.nullable(),
+});
+
+/** A page of things; `next` is the cursor of the next one, null at the end. */
+export const page = <Item extends z.ZodType>(item: Item) =>
+  z.object({ items: z.array(item), next: z.string().nullable() });
+
+export type ConnectionView = z.infer<typeof connectionView>;
+export type DisclosedKeyView = z.infer<typeof disclosedKeyView>;
+export type AuthRuleView = z.infer<typeof authRuleView>;
+export type KeyView = z.infer<typeof keyView>;
+export type RevokeView = z.infer<typeof revokeView>;
+export type TokenView = z.infer<typeof tokenView>;

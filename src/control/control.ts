@@ -1,0 +1,192 @@
+import type { AuditEventInput } from '../audit/index.ts';
+import { type Clock, type Logger, messageOf } from '../runtime/index.ts';
+import { createAdmission } from './admission.ts';
+import {
+  createManagementServer,
+  type ManagementServer,
+  type ManagementServerOptions,
+} from './api/management-server.ts';
+import { findConnection, listConnections } from './connection-store.ts';
+import type { ControlContext } from './context.ts';
+import type { Admission } from './credential.ts';
+import { Database } from './database.ts';
+import { KeyCache } from './key-cache.ts';
+import { type Keyring, readKeyringFile } from './keyring.ts';
+import { KeyUsage } from './key-usage.ts';
+import { ensureNamespace } from './namespace.ts';
+import { NodeRegistry } from './node-registry.ts';
+import { OutboxDrain } from './outbox.ts';
+import type { ConnectionRecord } from './records.ts';
+import { PostgresRevocationFeed, type RevocationFeed } from './revocation-feed.ts';
+import { AckWaiters } from './revoke-key.ts';
+import { replaceOwnerToken } from './token-store.ts';
+
+/** After this time without Postgres nothing is admitted (identity.md, Fences). */
+export const FENCE_AFTER_MS = 15_000;
+/** After this time without Postgres a node cuts its links. */
+export const CUT_AFTER_MS = 300_000;
+/** Connections read per page by `connections.list`. */
+const PAGE = 1_000;
+
+export interface ControlOptions {
+  readonly databaseUrl: string;
+  /** A direct connection for LISTEN, when databaseUrl goes through a transaction pooler. */
+  readonly listenUrl?: string;
+  /** Path of the keyring, or the keyring itself. */
+  readonly keyring: string | Keyring;
+  /** Host of the namespace, as in `sr` and in connection strings. */
+  readonly namespace: string;
+  /** Further host names that a token's `sr` may name; the namespace itself always may. */
+  readonly resourceHosts?: readonly string[];
+  /** Port to write into connection strings; absent: none. */
+  readonly publicPort?: number;
+  /** This node's name, unique among the nodes. */
+  readonly node: string;
+  /** After this time without Postgres nothing is admitted. Default 15 s. */
+  readonly fenceAfterMs?: number;
+  /** After this time without Postgres this node cuts its links; undefined: never. Default 300 s. */
+  readonly cutAfterMs?: number | 'never';
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** Connections, keys, revocations and their management, over the control database. */
+export interface Control {
+  readonly namespace: string;
+  readonly node: string;
+  readonly admission: Admission;
+  readonly connections: {
+    /** Undefined when there is none. @throws AppError ERR_CONTROL_UNAVAILABLE */
+    get(name: string): Promise<ConnectionRecord | undefined>;
+    list(): Promise<readonly ConnectionRecord[]>;
+  };
+  readonly revocations: RevocationFeed;
+  /** Starts feed, heartbeat and namespace bootstrap; retries by itself while Postgres is away. */
+  start(): void;
+  /** Why a new credential would be refused now; undefined when none would. */
+  unavailableBecause(): string | undefined;
+  /** Drains the outbox into the callback, one node at a time; each event at least once, in order. */
+  drainOutbox(sink: (event: AuditEventInput) => Promise<void>): void;
+  /** Makes the namespace now; `start` does it too, in the background. @throws AppError ERR_CONTROL_UNAVAILABLE */
+  ensureNamespace(): Promise<void>;
+  /** A new owner token with this label; earlier ones of the same label end. */
+  ensureOwnerToken(label: string): Promise<{ id: string; token: string }>;
+  createManagementServer(options: ManagementServerOptions): Promise<ManagementServer>;
+  /** Drains the outbox a last time, leaves the nodes, closes every connection. Servers are closed before. */
+  close(): Promise<void>;
+}
+
+/** Tries something that must not keep the rest of closing from happening. */
+const attempt = async (logger: Logger, what: string, work: () => Promise<void>): Promise<void> => {
+  try {
+    await work();
+  } catch (error) {
+    logger.debug({ cause: messageOf(error) }, `while closing: ${what}`);
+  }
+};
+
+/**
+ * Opens the control side of a node. Needs no Postgres yet: until it answers, admission is `unavailable`.
+ * @throws AppError ERR_CONTROL_KEYRING
+ */
+export const openControl = async (options: ControlOptions): Promise<Control> => {
+  const { clock, logger, namespace, node } = options;
+  const keyring =
+    typeof options.keyring === 'string' ? await readKeyringFile(options.keyring) : options.keyring;
+  const database = new Database(options.databaseUrl, logger);
+  const context: ControlContext = {
+    database,
+    keyring,
+    namespace,
+    publicPort: options.publicPort,
+    clock,
+    logger,
+  };
+  const fenceAfterMs = options.fenceAfterMs ?? FENCE_AFTER_MS;
+  const cutAfterMs = options.cutAfterMs === 'never' ? undefined : (options.cutAfterMs ?? CUT_AFTER_MS);
+  const registry = new NodeRegistry(context, node, cutAfterMs);
+  const waiters = new AckWaiters();
+  const cache = new KeyCache(context);
+  const usage = new KeyUsage(context);
+  let drain: OutboxDrain | undefined;
+  const feed = new PostgresRevocationFeed({
+    listenUrl: options.listenUrl ?? options.databaseUrl,
+    database,
+    namespace,
+    node,
+    clock,
+    logger,
+    // The node's row is there before the set is read: a revocation after that read waits for this node.
+    async prepare() {
+      await ensureNamespace(context);
+      await registry.register();
+    },
+    onKeysChanged: (connection) => cache.invalidate(connection),
+    onAcknowledged: (revocationId) => waiters.wake(revocationId),
+    onChanged: () => drain?.hint(),
+  });
+  const unavailableBecause = (): string | undefined => {
+    const heardMs = feed.lastHeardMonotonicMs();
+    if (!feed.synced) return 'revocations have not been read yet';
+    const silentMs = clock.monotonicMs() - heardMs;
+    if (silentMs < fenceAfterMs) return undefined;
+    return `control database not heard for ${Math.round(silentMs / 1000)} s`;
+  };
+  const admission = createAdmission({
+    cache,
+    revocations: feed,
+    usage,
+    hosts: [namespace, ...(options.resourceHosts ?? [])],
+    unavailableBecause,
+    clock,
+    logger,
+  });
+  return {
+    namespace,
+    node,
+    admission,
+    revocations: feed,
+    connections: {
+      get: (name) => findConnection(context, database, name),
+      async list() {
+        const all: ConnectionRecord[] = [];
+        for (;;) {
+          const page = await listConnections(context, all.at(-1)?.name ?? '', PAGE);
+          all.push(...page);
+          if (page.length < PAGE) return all;
+        }
+      },
+    },
+    start: () => feed.start(),
+    unavailableBecause,
+    drainOutbox(sink) {
+      drain ??= new OutboxDrain(context, sink);
+    },
+    ensureNamespace: () => ensureNamespace(context),
+    async ensureOwnerToken(label) {
+      await ensureNamespace(context);
+      const { record, text } = await replaceOwnerToken(context, label);
+      return { id: record.id, token: text };
+    },
+    createManagementServer: (server) =>
+      createManagementServer(
+        {
+          context,
+          waiters,
+          usage,
+          node,
+          feed,
+          unavailableBecause,
+          onChanged: () => cache.invalidate(undefined),
+        },
+        server,
+      ),
+    async close() {
+      await attempt(logger, 'feed', () => feed.stop());
+      await attempt(logger, 'outbox', async () => drain?.stop());
+      await attempt(logger, 'key usage', () => usage.stop());
+      await attempt(logger, 'node row', () => registry.leave());
+      await attempt(logger, 'pool', () => database.close());
+    },
+  };
+};

@@ -1,0 +1,36 @@
+export type { ManagementServer, ManagementServerOptions } from './api/management-server.ts';
+export type {
+  AuthRuleView,
+  ConnectionView,
+  DisclosedKeyView,
+  KeyView,
+  RevokeView,
+  TokenView,
+} from './api/schemas.ts';
+export { type Control, type ControlOptions, CUT_AFTER_MS, FENCE_AFTER_MS, openControl } from './control.ts';
+export type {
+  Admission,
+  AdmissionCode,
+  AdmissionRefusal,
+  VerifiedCredential,
+  VerifyRequest,
+} from './credential.ts';
+export type { ControlErrorCode } from './errors.ts';
+export { createKeyringFile, type Keyring, newKeyringText, parseKeyring, readKeyringFile } from './keyring.ts';
+export type { LinkInfo, LiveState, LoginInfo, StreamFailure, StreamInfo } from './live-state.ts';
+export type {
+  Acknowledgement,
+  AuthRuleRecord,
+  ConnectionRecord,
+  DisclosedKey,
+  Enforcement,
+  KeyRecord,
+  KeySlot,
+  KeyState,
+  Revocation,
+  RevocationKind,
+  Target,
+  TokenRecord,
+} from './records.ts';
+export { ensureRelayRole } from './relay-role.ts';
+export type { ConnectionChange, RevocationFeed } from './revocation-feed.ts';

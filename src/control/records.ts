@@ -1,0 +1,98 @@
+import type { Claim, Role } from '../identity/index.ts';
+
+/** The static host and port of a connection. */
+export interface Target {
+  readonly host: string;
+  readonly port: number;
+}
+
+export interface ConnectionRecord {
+  /** UUIDv7; a connection deleted and made again has another. */
+  readonly id: string;
+  readonly name: string;
+  readonly target: Target;
+  readonly labels: Readonly<Record<string, string>>;
+  /** Rises by one with each change. */
+  readonly version: number;
+  readonly createdAt: Date;
+  readonly updatedAt: Date;
+}
+
+export interface AuthRuleRecord {
+  readonly id: string;
+  /** Undefined: the rule is the namespace's. */
+  readonly connection: string | undefined;
+  readonly name: string;
+  /** As granted, not expanded. */
+  readonly claims: readonly Claim[];
+  readonly createdAt: Date;
+}
+
+/** An auth-rule and the id of its connection. */
+export interface StoredAuthRule extends AuthRuleRecord {
+  readonly connectionId: string | undefined;
+}
+
+export type KeySlot = 'primary' | 'secondary';
+/** `retiring`: replaced, good until `retireAt`. */
+export type KeyState = 'active' | 'retiring' | 'revoked';
+
+/** A key without its text. */
+export interface KeyRecord {
+  readonly keyId: string;
+  readonly connection: string | undefined;
+  readonly authRule: string;
+  readonly slot: KeySlot;
+  readonly claims: readonly Claim[];
+  readonly state: KeyState;
+  readonly createdAt: Date;
+  readonly retireAt: Date | undefined;
+  readonly lastUsedAt: Date | undefined;
+}
+
+/** A key with its text: only from create, rotate and disclose. A secret. */
+export interface DisclosedKey {
+  readonly keyId: string;
+  readonly connection: string | undefined;
+  readonly authRule: string;
+  readonly slot: KeySlot;
+  readonly key: string;
+  readonly connectionString: string;
+}
+
+export interface TokenRecord {
+  readonly id: string;
+  readonly label: string;
+  readonly role: Role;
+  readonly createdAt: Date;
+  readonly createdBy: string;
+  readonly expiresAt: Date | undefined;
+  readonly revokedAt: Date | undefined;
+  readonly lastUsedAt: Date | undefined;
+}
+
+/** Why a key is dead; also the close reason of what it carried. */
+export type RevocationKind = 'key_revoked' | 'key_rotated' | 'auth_rule_removed' | 'connection_removed';
+
+/** One dead key. Revocations are never taken back. */
+export interface Revocation {
+  readonly revocation_id: string;
+  readonly key_id: string;
+  readonly kind: RevocationKind;
+  /** What the operator wrote; empty when the kind says it all. */
+  readonly reason: string;
+}
+
+/** What revoking cut on one node. `streams` is null while no agent has answered. */
+export interface Enforcement {
+  readonly links: number;
+  readonly streams: number | null;
+}
+
+/** What an enforcement took, and who on that node has not confirmed. */
+export interface Acknowledgement extends Enforcement {
+  /** From learning of it to done, milliseconds. */
+  readonly ms: number;
+  /** Agents of this node that were told and have not answered. */
+  readonly pendingAgents?: readonly { readonly name: string; readonly since: string }[];
+}

@@ -1,0 +1,95 @@
+import { CHANNEL } from './context.ts';
+import type { Database } from './database.ts';
+import type { Acknowledgement } from './records.ts';
+
+/** Writes what a node has enforced, and which of its agents have not answered; the last word counts. */
+export const acknowledgeRevocation = async (
+  database: Database,
+  node: string,
+  revocationId: string,
+  acknowledgement: Acknowledgement,
+): Promise<void> =>
+  database.transaction(async (tx) => {
+    await tx.query(
+      `insert into control.revocation_ack (revocation_id, kind, name, node, acked_at, links, streams, ms)
+       values ($1, 'node', $2, $2, now(), $3, $4, $5)
+       on conflict (revocation_id, kind, name, node) do update
+         set acked_at = excluded.acked_at, links = excluded.links, streams = excluded.streams, ms = excluded.ms`,
+      [revocationId, node, acknowledgement.links, acknowledgement.streams, acknowledgement.ms],
+    );
+    const waiting = acknowledgement.pendingAgents ?? [];
+    await tx.query(
+      `update control.revocation_ack set acked_at = now()
+        where revocation_id = $1 and kind = 'agent' and node = $2 and acked_at is null and name <> all($3::text[])`,
+      [revocationId, node, waiting.map((agent) => agent.name)],
+    );
+    for (const agent of waiting) {
+      await tx.query(
+        `insert into control.revocation_ack (revocation_id, kind, name, node, since)
+         values ($1, 'agent', $2, $3, $4) on conflict do nothing`,
+        [revocationId, agent.name, node, agent.since],
+      );
+    }
+    await tx.query('select pg_notify($1, $2)', [CHANNEL, `ack ${revocationId}`]);
+  });
+
+/** Where a revocation stands. */
+export interface RevocationProgress {
+  /** Nodes that acknowledged. */
+  readonly nodes: number;
+  readonly links: number;
+  /** Null while no agent has answered. */
+  readonly streams: number | null;
+  readonly pending: readonly {
+    readonly kind: 'node' | 'agent';
+    readonly name: string;
+    readonly since: Date;
+  }[];
+  /** True when everything pending has been silent for longer than a live node is. */
+  readonly pendingAllSilent: boolean;
+}
+
+interface PendingRow {
+  readonly kind: 'node' | 'agent';
+  readonly name: string;
+  readonly since: Date;
+  readonly silent: boolean;
+}
+
+/** Seconds of silence after which nobody waits for a node's answer; it stays pending all the same. */
+const SILENT_AFTER_S = 12;
+
+/**
+ * Reads where a revocation stands. A node is waited for unless it left in order, started after the revocation
+ * (it reads the whole set before it admits anything), or has been silent for longer than its own cut_after.
+ */
+export const revocationProgress = async (
+  database: Database,
+  revocationId: string,
+): Promise<RevocationProgress> => {
+  const acked = await database.query<{ nodes: number; links: number; streams: number | null }>(
+    `select count(*)::int as nodes, coalesce(sum(links), 0)::int as links, sum(streams)::int as streams
+       from control.revocation_ack where revocation_id = $1 and kind = 'node' and acked_at is not null`,
+    [revocationId],
+  );
+  const pending = await database.query<PendingRow>(
+    `select 'node' as kind, n.name, greatest(r.effective_at, r.created_at) as since,
+         n.last_seen_at < now() - make_interval(secs => $2) as silent
+       from control.revocation r cross join control.node n
+      where r.revocation_id = $1 and n.left_at is null and n.started_at <= r.effective_at
+        and (n.cut_after_ms is null or n.last_seen_at > now() - make_interval(secs => n.cut_after_ms / 1000.0))
+        and not exists (select from control.revocation_ack a
+          where a.revocation_id = r.revocation_id and a.kind = 'node' and a.name = n.name and a.acked_at is not null)
+     union all
+     select 'agent', a.name, a.since, false
+       from control.revocation_ack a where a.revocation_id = $1 and a.kind = 'agent' and a.acked_at is null
+      order by 1 desc, 2`,
+    [revocationId, SILENT_AFTER_S],
+  );
+  const row = acked[0] ?? { nodes: 0, links: 0, streams: null };
+  return {
+    ...row,
+    pending: pending.map(({ kind, name, since }) => ({ kind, name, since })),
+    pendingAllSilent: pending.every((one) => one.silent),
+  };
+};

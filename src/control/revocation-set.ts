@@ -1,0 +1,126 @@
+import { type Clock, type Logger, messageOf, type Timer } from '../runtime/index.ts';
+import type { Enforcement, Revocation, RevocationKind } from './records.ts';
+
+/** A revocation as read; `wait_ms` is how long until it is in force, by the clock of Postgres. */
+export interface RevocationRow {
+  readonly revocation_id: string;
+  readonly key_id: string;
+  readonly kind: RevocationKind;
+  readonly reason: string;
+  readonly wait_ms: number;
+}
+
+/** Longest single timer: timers of Node overflow after 24.8 days, and a key may retire in 90. */
+const LONGEST_TIMER_MS = 60 * 60 * 1000;
+
+/** Every revocation heard, and the keys that are dead by them. Grows only: what was heard is final. */
+export class RevocationSet {
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #enforced: (revocation: Revocation, enforcement: Enforcement, ms: number) => void;
+  readonly #calls: ((revocation: Revocation) => Enforcement | undefined)[] = [];
+  readonly #heard = new Set<string>();
+  readonly #missing = new Set<string>();
+  readonly #deadKeys = new Map<string, Revocation>();
+  readonly #timers = new Set<Timer>();
+
+  /** `enforced` is told what the calls took, when one of them said so. */
+  constructor(
+    clock: Clock,
+    logger: Logger,
+    enforced: (revocation: Revocation, enforcement: Enforcement, ms: number) => void,
+  ) {
+    this.#clock = clock;
+    this.#logger = logger;
+    this.#enforced = enforced;
+  }
+
+  onRevoked(call: (revocation: Revocation) => Enforcement | undefined): void {
+    this.#calls.push(call);
+  }
+
+  inForce(keyId: string): Revocation | undefined {
+    return this.#deadKeys.get(keyId);
+  }
+
+  /** Takes what was read when nothing could be live yet: keys die without calls. */
+  seed(rows: readonly RevocationRow[]): void {
+    for (const row of rows) this.#take(row, false);
+  }
+
+  /** Takes what was read; keys that die by it are reported before this returns. */
+  add(rows: readonly RevocationRow[]): void {
+    for (const row of rows) this.#take(row, true);
+  }
+
+  /** Compares with a full read: a revocation that Postgres has lost stays in force here, with an alarm. */
+  compare(rows: readonly RevocationRow[]): void {
+    const read = new Set(rows.map((row) => row.revocation_id));
+    for (const id of this.#heard) {
+      if (read.has(id) || this.#missing.has(id)) continue;
+      this.#missing.add(id);
+      this.#logger.error(
+        { revocation_id: id },
+        'a revocation is gone from the control database; it stays in force here',
+      );
+    }
+  }
+
+  stop(): void {
+    for (const timer of this.#timers) timer.cancel();
+    this.#timers.clear();
+  }
+
+  #take(row: RevocationRow, report: boolean): void {
+    if (this.#heard.has(row.revocation_id)) return;
+    this.#heard.add(row.revocation_id);
+    const { revocation_id, key_id, kind, reason } = row;
+    const revocation: Revocation = { revocation_id, key_id, kind, reason };
+    if (row.wait_ms > 0)
+      this.#at(this.#clock.monotonicMs() + row.wait_ms, () => this.#kill(revocation, true));
+    else this.#kill(revocation, report);
+  }
+
+  #at(dueMs: number, call: () => void): void {
+    const leftMs = dueMs - this.#clock.monotonicMs();
+    if (leftMs <= 0) {
+      call();
+      return;
+    }
+    const timer = this.#clock
+      .after(Math.min(leftMs, LONGEST_TIMER_MS), () => {
+        this.#timers.delete(timer);
+        this.#at(dueMs, call);
+      })
+      .unref();
+    this.#timers.add(timer);
+  }
+
+  #kill(revocation: Revocation, report: boolean): void {
+    // A key dies once; a later revocation of a dead key cuts nothing, but is called and acknowledged too.
+    if (!this.#deadKeys.has(revocation.key_id)) this.#deadKeys.set(revocation.key_id, revocation);
+    if (!report) return;
+    const startMs = this.#clock.monotonicMs();
+    let total: Enforcement | undefined;
+    for (const call of this.#calls) {
+      try {
+        const enforcement = call(revocation);
+        if (enforcement === undefined) continue;
+        total = {
+          links: (total?.links ?? 0) + enforcement.links,
+          streams: sumOf(total?.streams ?? null, enforcement.streams),
+        };
+      } catch (error) {
+        // Not acknowledged: whoever revoked sees this node as pending.
+        const fields = { revocation_id: revocation.revocation_id, cause: messageOf(error) };
+        this.#logger.error(fields, 'revocation was not enforced');
+        return;
+      }
+    }
+    if (total !== undefined) this.#enforced(revocation, total, this.#clock.monotonicMs() - startMs);
+  }
+}
+
+/** A sum in which null means that nobody knows. */
+export const sumOf = (left: number | null, right: number | null): number | null =>
+  left === null ? right : right === null ? left : left + right;
