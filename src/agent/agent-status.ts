@@ -1,0 +1,105 @@
+import type { AuditHealth } from '../audit/index.ts';
+import type { PolicyStatus } from '../policy/index.ts';
+import type { LoginState } from '../protocol/index.ts';
+import type { Readiness } from '../runtime/index.ts';
+import type { AgentLink } from './agent-link.ts';
+import type { FailureLog } from './failures.ts';
+import type { PublicationStatus } from './publication.ts';
+
+export interface AgentView {
+  readonly version: string;
+  readonly namespace: string;
+  readonly name: string;
+  readonly instance: string;
+  readonly isDraining: boolean;
+  readonly connections: readonly string[];
+  readonly offered: ReadonlySet<string>;
+  readonly logins: readonly LoginState[];
+  readonly publications: readonly PublicationStatus[];
+  readonly links: readonly AgentLink[];
+  readonly streams: number;
+  readonly openings: number;
+  readonly policy: PolicyStatus;
+  readonly isAuditAvailable: boolean;
+  readonly audit: AuditHealth;
+  readonly revocations: number;
+  readonly failures: FailureLog;
+}
+
+const FAILURES_SHOWN = 5;
+
+const loginView = (login: LoginState): object => {
+  if (login.kind === 'up') {
+    return {
+      node: login.node,
+      state: 'up',
+      login_id: login.loginId,
+      since: new Date(login.sinceMs).toISOString(),
+      rtt_ms: login.rttMs ?? null,
+      node_healthy: login.nodeHealthy,
+      credentials: login.credentials.map(({ connection, key_id, principal, expires_at_ms }) => ({
+        connection,
+        key_id,
+        principal,
+        expires_at: new Date(expires_at_ms).toISOString(),
+      })),
+    };
+  }
+  const down = login.kind === 'connecting' ? login.down : undefined;
+  return {
+    node: login.node,
+    state: login.kind,
+    ...(down === undefined ? {} : { code: down.code, detail: down.detail, retry_in_ms: down.retryInMs }),
+  };
+};
+
+/** Whether a stream of every configured connection would get past this agent now. */
+export const agentReadiness = (view: AgentView): Readiness => {
+  const reasons: string[] = [];
+  if (view.isDraining) reasons.push('the agent is shutting down');
+  if (view.policy.active === undefined) {
+    reasons.push(
+      `no policy bundle is active${view.policy.rejected === undefined ? '' : `: ${view.policy.rejected.message}`}`,
+    );
+  }
+  if (!view.isAuditAvailable) reasons.push(`audit takes no decision: the spool is ${view.audit.spool}`);
+  if (!view.logins.some(({ kind }) => kind === 'up')) {
+    const first = view.logins.find((login) => login.kind === 'connecting');
+    reasons.push(`logged in at no relay node${first?.down === undefined ? '' : `: ${first.down.detail}`}`);
+  }
+  for (const connection of view.connections) {
+    if (view.offered.has(connection)) continue;
+    const publication = view.publications.find((one) => one.connection === connection);
+    const why = publication?.detail ?? publication?.state ?? 'no credential of it is attached';
+    reasons.push(`connection ${connection} is not offered: ${why}`);
+  }
+  return { ready: reasons.length === 0, reasons };
+};
+
+/** What `/status` shows. */
+export const agentStatus = (view: AgentView): object => ({
+  process: 'agent',
+  version: view.version,
+  namespace: view.namespace,
+  name: view.name,
+  instance: view.instance,
+  readiness: agentReadiness(view),
+  logins: view.logins.map(loginView),
+  connections: view.publications,
+  links: view.links.map((link) => ({
+    link_id: link.id,
+    node: link.node,
+    connection: link.offer.connection,
+    gateway: link.offer.gateway,
+    principal: link.offer.sender.principal,
+    key_id: link.offer.sender.id,
+    carrier: 'tcp',
+    streams: link.streamCount,
+    rtt_ms: link.stats().rttMs ?? null,
+  })),
+  streams: { open: view.streams, opening: view.openings - view.streams },
+  policy: view.policy,
+  audit: view.audit,
+  revocations: view.revocations,
+  failures: view.failures.latest(FAILURES_SHOWN),
+});

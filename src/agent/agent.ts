@@ -1,0 +1,399 @@
+import type { AuditLog } from '../audit/index.ts';
+import type { PolicyHost } from '../policy/index.ts';
+import { NodeLogin, openDataLink, type OwnParty } from '../protocol/index.ts';
+import {
+  type Clock,
+  type CloseReason,
+  createLinkCertificate,
+  createRegistry,
+  type LinkCertificate,
+  type Logger,
+  makePrivateDirectory,
+  messageOf,
+  packageVersion,
+  startStatusServer,
+  type StatusServer,
+  type Timer,
+  TimerWheel,
+} from '../runtime/index.ts';
+import { agentReadiness, agentStatus, type AgentView } from './agent-status.ts';
+import type { AgentConfig } from './config.ts';
+import { Connector, type MakeLogin } from './connector.ts';
+import { watchClock } from './clock-watch.ts';
+import { type AgentCredentials, readAuthorities, readCredentials } from './credentials.ts';
+import { DENIAL_WINDOW_MS, DenialGate } from './denial-gate.ts';
+import { type Connect, connectTcp } from './dialler.ts';
+import { recheckEvent } from './events.ts';
+import { FailureLog } from './failures.ts';
+import { GuardKeeper } from './guard-settings.ts';
+import { HostPolicy } from './host-policy.ts';
+import { type Instance, openInstance } from './instance.ts';
+import { Keeper } from './keeper.ts';
+import { LiveStreams } from './live-streams.ts';
+import { policyTimeIn } from './local-time.ts';
+import { agentMetrics } from './metrics.ts';
+import { Opener } from './opener.ts';
+import { watchPolicy } from './policy-watch.ts';
+import type { AgentProcess } from './process.ts';
+import { Publisher } from './publisher.ts';
+import { Rechecker } from './rechecker.ts';
+import { type Lookup, Resolver, systemLookup } from './resolver.ts';
+import { RevocationSet } from './revocations.ts';
+import { drainMs, openAudit, openLimits, openPolicy, reloaded, slotLimits } from './settings.ts';
+import { SlotTable } from './slots.ts';
+
+/** What a process is given; the optional parts are replaced by tests that inject faults. */
+export interface AgentDeps {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly audit?: AuditLog;
+  readonly policyHost?: PolicyHost;
+  readonly connect?: Connect;
+  readonly lookup?: Lookup;
+  readonly login?: MakeLogin;
+  readonly openLink?: typeof openDataLink;
+}
+
+/** Failures are told to the relay nodes together, at most this late. */
+const NEWS_DELAY_MS = 100;
+/** The audit database gets this long at the end. */
+const FLUSH_MS = 2_000;
+
+/** What starting makes before there is an agent. */
+interface Parts {
+  readonly instance: Instance;
+  readonly audit: AuditLog;
+  readonly host: PolicyHost;
+  readonly certificate: LinkCertificate;
+  readonly ca: string | undefined;
+  readonly revocations: RevocationSet;
+  readonly credentials: AgentCredentials;
+}
+
+/** Everything of one running agent; built once, closed once. */
+class Agent implements AgentProcess {
+  readonly #deps: AgentDeps;
+  readonly #instance: Instance;
+  readonly #audit: AuditLog;
+  readonly #host: PolicyHost;
+  readonly #guard: GuardKeeper;
+  readonly #policy: HostPolicy;
+  readonly #wheel: TimerWheel;
+  readonly #streams = new LiveStreams();
+  readonly #slots: SlotTable;
+  readonly #failures: FailureLog;
+  readonly #revocations: RevocationSet;
+  readonly #rechecker: Rechecker;
+  readonly #publisher: Publisher;
+  readonly #connector: Connector;
+  readonly #registry = createRegistry('agent', { version: packageVersion });
+  readonly #opener: Opener;
+  readonly #clockWatch: Timer;
+  readonly #denialFlush: Timer;
+  readonly #startedMs: number;
+  readonly #agentInput: { name: string; instance: string; labels: Record<string, string>; version: string };
+  #config: AgentConfig;
+  #status: StatusServer | undefined;
+  #stopTrying: () => void = () => undefined;
+  #draining: CloseReason | undefined;
+  #closing: Promise<void> | undefined;
+
+  constructor(config: AgentConfig, deps: AgentDeps, parts: Parts) {
+    const { clock, logger } = deps;
+    const { instance, audit, host, certificate, ca, revocations, credentials } = parts;
+    this.#config = config;
+    this.#deps = deps;
+    this.#instance = instance;
+    this.#audit = audit;
+    this.#host = host;
+    this.#revocations = revocations;
+    this.#startedMs = clock.monotonicMs();
+    this.#wheel = new TimerWheel(clock);
+    this.#slots = new SlotTable(slotLimits(config));
+    this.#failures = new FailureLog(() => void this.#wheel.after(NEWS_DELAY_MS, () => this.#tellFailures()));
+    const resolver = new Resolver(clock, deps.lookup ?? systemLookup);
+    this.#guard = new GuardKeeper(config, resolver, clock, logger);
+    this.#policy = new HostPolicy(host, () => this.#guard.settings);
+    const timeNow = policyTimeIn(config.time_zone);
+    const now = () => ({ time: timeNow(clock.nowMs()), managed: { require_proof: false } });
+    const metrics = agentMetrics(this.#registry, {
+      streams: () => this.#streams.count,
+      openings: () => this.#slots.inUse,
+      links: () => [
+        { state: 'up', count: this.#connector.links.length },
+        { state: 'opening', count: this.#connector.handshakes },
+      ],
+      logins: () =>
+        ['up', 'connecting'].map((state) => ({
+          state,
+          count: this.#connector.states().filter(({ kind }) => kind === state).length,
+        })),
+      linkRttMs: () => {
+        const rtts = this.#connector.links.flatMap((link) => link.stats().rttMs ?? []);
+        return rtts.length === 0 ? undefined : rtts.reduce((sum, rtt) => sum + rtt, 0) / rtts.length;
+      },
+      creditStalls: () => this.#connector.links.reduce((sum, link) => sum + link.stats().creditStalls, 0),
+      decisionQueue: () => this.#policy.pendingCount,
+      audit: () => {
+        const health = audit.health();
+        return {
+          spoolBytes: health.spool_bytes,
+          oldestSeconds: health.oldest_unacknowledged_seconds,
+          dropped: health.dropped,
+        };
+      },
+    });
+    this.#rechecker = new Rechecker({
+      policy: this.#policy,
+      streams: this.#streams,
+      logger,
+      refresh: (base) => ({ ...base, ...now() }),
+      onKept: (stream) => {
+        metrics.rechecks.inc({ result: 'kept' });
+        keeper.watch(stream);
+      },
+      onDenied: (stream, decision) => {
+        metrics.rechecks.inc({ result: 'denied' });
+        audit.note(recheckEvent(stream, decision));
+      },
+    });
+    const keeper = new Keeper(clock, this.#wheel, (stream) => this.#rechecker.add(stream));
+    const agent = {
+      name: config.name,
+      instance: instance.instance,
+      labels: config.labels,
+      version: packageVersion,
+    };
+    this.#agentInput = agent;
+    this.#publisher = new Publisher({
+      namespace: config.namespace,
+      agent,
+      spki: certificate.spki,
+      clock,
+      wheel: this.#wheel,
+      logger,
+      audit,
+      policy: this.#policy,
+      resolver,
+      now,
+      usage: (connection) => ({
+        connection: { streams: this.#slots.ofConnection(connection) },
+        agent: { streams: this.#slots.inUse },
+      }),
+      pinned: (connection) => credentials.pins.get(connection),
+      revoked: (keyId) => revocations.reasonFor(keyId),
+      port: (node) => this.#connector.login(node),
+    });
+    this.#opener = new Opener({
+      agentName: config.name,
+      clock,
+      wheel: this.#wheel,
+      logger,
+      resolver,
+      slots: this.#slots,
+      streams: this.#streams,
+      keeper,
+      policy: this.#policy,
+      audit,
+      connect: deps.connect ?? connectTcp,
+      failures: this.#failures,
+      metrics,
+      denials: new DenialGate(clock),
+      limits: () => openLimits(this.#config),
+      guard: () => this.#guard.settings,
+      now,
+      barred: () => this.#draining,
+    });
+    const own: OwnParty = {
+      name: config.name,
+      instance: instance.instance,
+      namespace: config.namespace,
+      build: packageVersion,
+    };
+    this.#connector = new Connector({
+      namespace: config.namespace,
+      agent,
+      own,
+      instanceSecret: instance.secret,
+      relays: config.relays,
+      ca,
+      credentials: credentials.credentials,
+      certificate,
+      maxLinks: () => this.#config.limits.links,
+      clock,
+      wheel: this.#wheel,
+      logger,
+      audit,
+      revocations,
+      publisher: this.#publisher,
+      streams: this.#streams,
+      metrics,
+      barred: () => this.#draining,
+      open: (incoming, link) => this.#opener.open(incoming, link),
+      health: () => this.#health(),
+      login: deps.login ?? ((options) => new NodeLogin(options)),
+      openLink: deps.openLink ?? openDataLink,
+    });
+    this.#denialFlush = clock.every(DENIAL_WINDOW_MS, () => this.#opener.flushDenials(false)).unref();
+    this.#clockWatch = watchClock(clock, (stepMs) => {
+      logger.warn({ step_ms: stepMs }, 'the wall clock was set');
+      audit.note({ type: 'agent.clock_step', subject: this.#subject(), data: { step_ms: stepMs } });
+      this.#rechecker.addAll();
+    });
+  }
+
+  async start(): Promise<void> {
+    this.#status = await startStatusServer({
+      listen: this.#config.status.listen,
+      registry: this.#registry,
+      clock: this.#deps.clock,
+      ready: () => agentReadiness(this.#view()),
+      status: () => agentStatus(this.#view()),
+    });
+    await this.#guard.configure(this.#config, this.#status.url);
+    this.#audit.note({
+      type: 'agent.started',
+      subject: this.#subject(),
+      data: { version: packageVersion, build: process.version },
+    });
+    this.#stopTrying = watchPolicy({
+      host: this.#host,
+      clock: this.#deps.clock,
+      audit: this.#audit,
+      subject: this.#subject(),
+      onChange: () => {
+        this.#rechecker.addAll();
+        this.#publisher.evaluateAll();
+        for (const login of this.#connector.logins) login.reportHealth(this.#health());
+      },
+    });
+    this.#connector.start();
+  }
+
+  get statusUrl(): string {
+    return this.#status?.url ?? '';
+  }
+
+  async drain(): Promise<void> {
+    if (this.#draining !== undefined) return;
+    const { clock, logger } = this.#deps;
+    const deadlineMs = drainMs(this.#config);
+    this.#draining = 'agent_shutdown';
+    logger.info({ streams: this.#streams.count, deadline_ms: deadlineMs }, 'draining');
+    this.#connector.drain(deadlineMs);
+    const cut = clock.after(deadlineMs, () => void this.#streams.cut('agent_shutdown', () => true));
+    await this.#streams.whenNone();
+    cut.cancel();
+  }
+
+  async reload(config: AgentConfig): Promise<void> {
+    const { config: taken, ignored } = reloaded(this.#config, config);
+    if (ignored.length > 0) {
+      this.#deps.logger.warn({ keys: ignored }, 'these settings change with a restart only');
+    }
+    this.#config = taken;
+    this.#agentInput.labels = taken.labels;
+    this.#slots.setLimits(slotLimits(this.#config));
+    await this.#guard.configure(this.#config);
+    await this.#host.reload();
+    this.#publisher.evaluateAll();
+    this.#rechecker.addAll();
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    this.#draining ??= 'agent_shutdown';
+    const { clock, logger } = this.#deps;
+    this.#publisher.close();
+    this.#streams.cut('agent_shutdown', () => true);
+    await this.#connector.close();
+    this.#clockWatch.cancel();
+    this.#denialFlush.cancel();
+    this.#opener.flushDenials(true);
+    this.#stopTrying();
+    this.#guard.close();
+    this.#wheel.close();
+    await this.#host.close();
+    this.#revocations.save();
+    this.#audit.note({
+      type: 'agent.stopped',
+      subject: this.#subject(),
+      data: { version: packageVersion, uptime_ms: Math.round(clock.monotonicMs() - this.#startedMs) },
+    });
+    if (!(await this.#audit.flush(FLUSH_MS)))
+      logger.warn('the audit database does not have everything yet; the spool keeps it');
+    await this.#audit.close();
+    await this.#status?.close();
+  }
+
+  #subject(): { namespace: string; agent: string } {
+    return { namespace: this.#config.namespace, agent: this.#config.name };
+  }
+
+  #health(): { healthy_nodes: string[]; streams: number; bundle_sha256?: string } {
+    const active = this.#host.active;
+    return {
+      healthy_nodes: this.#connector.healthyNodes(),
+      streams: this.#streams.count,
+      ...(active === undefined ? {} : { bundle_sha256: active.sha256 }),
+    };
+  }
+
+  #tellFailures(): void {
+    const failures = this.#failures.takeNews();
+    if (failures.length === 0) return;
+    for (const login of this.#connector.logins) login.reportHealth({ failures });
+  }
+
+  #view(): AgentView {
+    return {
+      version: packageVersion,
+      namespace: this.#config.namespace,
+      name: this.#config.name,
+      instance: this.#instance.instance,
+      isDraining: this.#draining !== undefined,
+      connections: this.#connector.connections,
+      offered: this.#publisher.offered(),
+      logins: this.#connector.states(),
+      publications: this.#publisher.status(),
+      links: this.#connector.links,
+      streams: this.#streams.count,
+      openings: this.#slots.inUse,
+      policy: this.#host.status(),
+      isAuditAvailable: this.#audit.available(),
+      audit: this.#audit.health(),
+      revocations: this.#revocations.size,
+      failures: this.#failures,
+    };
+  }
+}
+
+/**
+ * Starts the agent: everything that can be wrong with its configuration, state and listeners is said here; relays
+ * and audit database may come later.
+ *
+ * @throws AppError ERR_AGENT_CONFIG, ERR_AGENT_STATE, ERR_LISTEN_REFUSED, and what opening the audit spool throws
+ */
+export const startAgent = async (config: AgentConfig, deps: AgentDeps): Promise<AgentProcess> => {
+  const { clock, logger } = deps;
+  const credentials = readCredentials(config, logger);
+  const ca = await readAuthorities(config.ca_file);
+  makePrivateDirectory(config.state_dir);
+  const revocations = new RevocationSet(config.state_dir, clock, logger);
+  const instance = openInstance(config.state_dir, clock);
+  const certificate = await createLinkCertificate(config.name, clock);
+  const audit = deps.audit ?? (await openAudit(config, instance.instance, deps));
+  const host = deps.policyHost ?? (await openPolicy(config, deps));
+  const agent = new Agent(config, deps, { instance, audit, host, certificate, ca, revocations, credentials });
+  try {
+    await agent.start();
+  } catch (error) {
+    await agent.close().catch((later: unknown) => logger.error({ err: messageOf(later) }, 'closing failed'));
+    throw error;
+  }
+  return agent;
+};

@@ -1,0 +1,99 @@
+import { z } from 'zod';
+
+/** Longest connection, agent and gateway name (product.md: `[a-z0-9-]{1,63}`). */
+const NAME = /^[a-z0-9-]{1,63}$/;
+const MAX_PORT = 65_535;
+
+/** Streams of one agent over all connections. */
+export const DEFAULT_STREAM_LIMIT = 20_000;
+/** Live data links of one agent (protocol.md, Rendezvous). */
+export const DEFAULT_LINK_LIMIT = 4_096;
+/** From OPEN to ACCEPT: resolving, deciding, recording and dialling together. */
+export const DEFAULT_OPEN_TIMEOUT_SECONDS = 15;
+/** One connect() to one address. */
+export const DEFAULT_CONNECT_TIMEOUT_SECONDS = 5;
+/** Streams may finish this long after SIGTERM (protocol.md, Liveness). */
+export const DEFAULT_DRAIN_SECONDS = 30;
+
+const port = z.int().min(1).max(MAX_PORT);
+const name = z.string().regex(NAME, 'lower-case letters, digits and dashes, at most 63');
+const seconds = z.number().positive();
+
+/** One relay node as this process may dial it; an offer never carries an address. */
+const relayNodeSchema = z.strictObject({
+  host: z.string().min(1),
+  control_port: port,
+  data_ports: z.array(port).min(1),
+});
+
+/** Offers name a node by its host, so each node has its own. */
+const relayNodesSchema = z
+  .array(relayNodeSchema)
+  .min(1)
+  .refine(
+    (nodes) => new Set(nodes.map(({ host }) => host)).size === nodes.length,
+    'each relay needs its own host',
+  );
+
+const isTimeZone = (zone: string): boolean => {
+  try {
+    return new Intl.DateTimeFormat('en-GB', { timeZone: zone }).resolvedOptions().timeZone !== '';
+  } catch {
+    return false;
+  }
+};
+
+const connectionSchema = z.strictObject({
+  connection_string: z.string().min(1),
+  /** Pins the target: whatever the relay says, only this `host:port` is published. */
+  target: z.string().optional(),
+});
+
+const auditSchema = z.strictObject({
+  database_url: z.string().optional(),
+  spool_dir: z.string().min(1),
+  key_file: z.string().min(1),
+  jsonl_dir: z.string().optional(),
+  mode: z.enum(['enforced', 'best_effort']).default('enforced'),
+  max_spool_bytes: z.int().positive().optional(),
+});
+
+const limitsSchema = z.strictObject({
+  streams: z.int().positive().default(DEFAULT_STREAM_LIMIT),
+  streams_per_principal: z.int().positive().optional(),
+  streams_per_connection: z.int().positive().optional(),
+  links: z.int().positive().default(DEFAULT_LINK_LIMIT),
+  open_timeout_seconds: seconds.default(DEFAULT_OPEN_TIMEOUT_SECONDS),
+  connect_timeout_seconds: seconds.default(DEFAULT_CONNECT_TIMEOUT_SECONDS),
+  drain_seconds: seconds.default(DEFAULT_DRAIN_SECONDS),
+});
+
+/** agent.yaml. Secrets come from `*_file` or `${ENV}`; unknown keys are errors. */
+export const agentConfigSchema = z.strictObject({
+  namespace: z.string().min(1),
+  name,
+  labels: z.record(z.string(), z.string()).default({}),
+  /** IANA name; `local` time of the policy input. Default: the machine's own. */
+  time_zone: z
+    .string()
+    .refine(isTimeZone, 'an IANA time zone name, as Europe/Berlin')
+    .default(() => new Intl.DateTimeFormat('en-GB').resolvedOptions().timeZone),
+  state_dir: z.string().min(1),
+  relays: relayNodesSchema,
+  /** PEM file with the certificates that vouch for the relay; default: the system's. */
+  ca_file: z.string().optional(),
+  connections: z.array(connectionSchema).min(1),
+  policy: z.strictObject({
+    bundle_file: z.string().min(1),
+    data_file: z.string().optional(),
+    require_signed: z.boolean().default(true),
+  }),
+  audit: auditSchema,
+  /** Ports on loopback that may be dialled although the guard refuses loopback. */
+  allow_loopback: z.array(port).default([]),
+  allow_audit_database: z.boolean().default(false),
+  status: z.strictObject({ listen: z.string().min(1) }),
+  limits: limitsSchema.default(() => limitsSchema.parse({})),
+});
+
+export type AgentConfig = z.infer<typeof agentConfigSchema>;

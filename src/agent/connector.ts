@@ -1,0 +1,379 @@
+import type { AuditLog } from '../audit/index.ts';
+import type { PolicyInputBase } from '../policy/index.ts';
+import {
+  type AuthenticatedPeer,
+  type ConnectionInfo,
+  type CredentialSource,
+  type DataLinkOptions,
+  LinkError,
+  type LinkOffer,
+  type LoginHandlers,
+  type LoginState,
+  type NodeLogin,
+  type NodeLoginOptions,
+  type OwnParty,
+  RecentIds,
+  type RelayNodeConfig,
+  type RevokedNotice,
+} from '../protocol/index.ts';
+import {
+  type Clock,
+  type CloseReason,
+  type LinkCertificate,
+  type Logger,
+  messageOf,
+  type TimerWheel,
+} from '../runtime/index.ts';
+import { AgentLink, type AgentLinkDeps } from './agent-link.ts';
+import type { LiveStreams } from './live-streams.ts';
+import type { AgentMetrics } from './metrics.ts';
+import type { Publisher } from './publisher.ts';
+import type { RevocationSet } from './revocations.ts';
+import { streamInfos } from './stream-info.ts';
+
+/** Handshakes of data links in flight; more are refused as `overloaded` (protocol.md, Rendezvous). */
+export const MAX_HANDSHAKES = 16;
+
+/** Makes a login; the real one is `new NodeLogin(options)`. */
+export type MakeLogin = (
+  options: NodeLoginOptions,
+) => Pick<
+  NodeLogin,
+  'start' | 'state' | 'close' | 'publish' | 'unpublish' | 'reportLinkFailed' | 'reportHealth'
+>;
+
+export interface ConnectorDeps {
+  readonly namespace: string;
+  readonly agent: PolicyInputBase['agent'];
+  readonly own: OwnParty;
+  readonly instanceSecret: string;
+  readonly relays: readonly RelayNodeConfig[];
+  readonly ca: string | undefined;
+  readonly credentials: readonly CredentialSource[];
+  readonly certificate: LinkCertificate;
+  readonly maxLinks: () => number;
+  readonly clock: Clock;
+  readonly wheel: TimerWheel;
+  readonly logger: Logger;
+  readonly audit: Pick<AuditLog, 'note'>;
+  readonly revocations: RevocationSet;
+  readonly publisher: Publisher;
+  readonly streams: LiveStreams;
+  readonly metrics: AgentMetrics;
+  readonly barred: () => CloseReason | undefined;
+  readonly open: AgentLinkDeps['open'];
+  readonly health: NonNullable<LoginHandlers['health']>;
+  readonly login: MakeLogin;
+  readonly openLink: (options: DataLinkOptions) => Promise<AuthenticatedPeer>;
+}
+
+interface Node {
+  readonly config: RelayNodeConfig;
+  readonly login: ReturnType<MakeLogin>;
+  isHealthy: boolean;
+}
+
+/** A revocation's notice follows the cut on the pipe within this, or tells of something older. */
+const NOTICE_LAG_MS = 10_000;
+/** Links kept to be counted then: as many as an agent may have. */
+const MAX_LATELY_ENDED = 4_096;
+
+/** Logins at every relay node, and the data links that came of their offers. */
+export class Connector {
+  readonly #deps: ConnectorDeps;
+  readonly #nodes = new Map<string, Node>();
+  readonly #links = new Map<string, AgentLink>();
+  /** Closed links that still wait for the relay's word. */
+  readonly #ending = new Map<string, AgentLink>();
+  /** Links that ended lately, oldest first: the notice of a revocation follows the cut that it made. */
+  #lately: { readonly link: AgentLink; readonly endedMs: number }[] = [];
+  readonly #closing = new AbortController();
+  readonly #recentIds = new RecentIds();
+  #handshakes = 0;
+
+  constructor(deps: ConnectorDeps) {
+    this.#deps = deps;
+    for (const config of deps.relays) {
+      const login = deps.login({
+        node: config,
+        role: 'agent',
+        name: deps.own.name,
+        instance: deps.own.instance,
+        instanceSecret: deps.instanceSecret,
+        build: deps.own.build,
+        namespace: deps.namespace,
+        ca: deps.ca,
+        clock: deps.clock,
+        logger: deps.logger,
+        credentials: deps.credentials,
+        handlers: this.#handlers(config.host),
+      });
+      this.#nodes.set(config.host, { config, login, isHealthy: false });
+    }
+  }
+
+  start(): void {
+    for (const { login } of this.#nodes.values()) login.start();
+  }
+
+  login(node: string): ReturnType<MakeLogin> | undefined {
+    return this.#nodes.get(node)?.login;
+  }
+
+  get logins(): readonly ReturnType<MakeLogin>[] {
+    return [...this.#nodes.values()].map(({ login }) => login);
+  }
+
+  states(): readonly LoginState[] {
+    return this.logins.map((login) => login.state());
+  }
+
+  /** The connections that this agent was given credentials for. */
+  get connections(): readonly string[] {
+    return [...new Set(this.#deps.credentials.flatMap(({ connection }) => connection ?? []))];
+  }
+
+  get links(): readonly AgentLink[] {
+    return [...this.#links.values()];
+  }
+
+  get handshakes(): number {
+    return this.#handshakes;
+  }
+
+  /** Nodes that hear their control database, as far as this process was told (identity.md, Fences). */
+  healthyNodes(): string[] {
+    return [...this.#nodes.values()].filter(({ isHealthy }) => isHealthy).map(({ config }) => config.host);
+  }
+
+  /** Takes everything back at the relay and tells the gateways that no more streams are served. */
+  drain(deadlineMs: number): void {
+    for (const [node, { login }] of this.#nodes) {
+      for (const connection of this.#deps.publisher.offeredAt(node)) login.unpublish(connection);
+    }
+    for (const link of this.#links.values()) link.goAway('agent_shutdown', deadlineMs);
+  }
+
+  /** Cuts every link and ends every login. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    for (const link of this.links) link.cut('agent_shutdown');
+    for (const link of [...this.#ending.values()]) link.settle();
+    await Promise.all(this.logins.map((login) => login.close()));
+  }
+
+  #handlers(node: string): LoginHandlers {
+    const { publisher, logger, metrics } = this.#deps;
+    return {
+      onDown: () => {
+        metrics.reconnects.inc();
+        this.#setHealthy(node, false);
+        publisher.onDown(node);
+      },
+      onAttached: (credential) => publisher.onAttached(node, credential),
+      onCredentialRefused: ({ handle, detail }) => publisher.onCredentialRefused(node, handle, detail),
+      onConnection: (connection) => publisher.onConnection(node, connection),
+      onConnectionGone: (name) => this.#onConnectionGone(node, name),
+      onOffer: (offer) => {
+        this.#onOffer(node, offer).catch((error: unknown) => {
+          logger.error({ err: messageOf(error), link_id: offer.link_id }, 'opening a data link failed');
+        });
+      },
+      onRevoked: (notice) => this.#onRevoked(node, notice),
+      onLinkClosed: ({ link_id, reason }) => {
+        (this.#links.get(link_id) ?? this.#ending.get(link_id))?.onClosedNotice(reason);
+      },
+      onStreamsQuery: ({ connection }) => Promise.resolve(streamInfos(this.#deps.streams, connection)),
+      onStreamClose: ({ stream_id, reason }) => this.#onStreamClose(stream_id, reason),
+      onNodeHealth: (healthy) => this.#setHealthy(node, healthy),
+      health: this.#deps.health,
+    };
+  }
+
+  #setHealthy(node: string, isHealthy: boolean): void {
+    const entry = this.#nodes.get(node);
+    if (entry !== undefined) entry.isHealthy = isHealthy;
+  }
+
+  #onConnectionGone(node: string, name: string): void {
+    this.#deps.publisher.onConnectionGone(node, name);
+    for (const link of this.links) {
+      if (link.node === node && link.offer.connection === name) link.cut('connection_removed');
+    }
+  }
+
+  #onStreamClose(streamId: string, reason: string): boolean {
+    const found = this.#deps.streams.cut('admin_closed', (stream) => stream.id === streamId);
+    if (found > 0)
+      this.#deps.logger.info({ stream_id: streamId, reason }, 'stream closed by an administrator');
+    return found > 0;
+  }
+
+  /** Every stream of the key ends in this tick, whatever node its link runs over; the file is written after. */
+  #onRevoked(node: string, notice: RevokedNotice): { links: number; streams: number } {
+    const { revocations, metrics, audit, clock, logger } = this.#deps;
+    const startedMs = clock.monotonicMs();
+    const isNew = revocations.add(notice, node);
+    const reason = revocations.reasonFor(notice.key_id) ?? 'key_revoked';
+    const before = this.#takenBefore(notice.key_id, reason);
+    const hit = this.links.filter((link) => link.standsOn(notice.key_id));
+    const cut = this.#deps.streams.cut(reason, ({ link }) => {
+      const { sender, listener } = link.offer;
+      return sender.id === notice.key_id || listener.id === notice.key_id;
+    });
+    for (const link of hit) link.cut(reason);
+    // A cut link comes to stand among those that ended lately; it has been counted here.
+    this.#lately = this.#lately.filter(({ link }) => !hit.includes(link));
+    const links = hit.length + before.links;
+    const streams = cut + before.streams;
+    const ms = clock.monotonicMs() - startedMs;
+    metrics.revocationSeconds.observe(ms / MS_PER_SECOND);
+    if (isNew || links > 0) {
+      this.#deps.publisher.evaluateAll();
+      logger.warn({ key_id: notice.key_id, reason, links, streams, ms }, 'key revoked');
+      audit.note({
+        type: 'revocation.enforced',
+        subject: {
+          namespace: this.#deps.namespace,
+          agent: this.#deps.own.name,
+          relay: node,
+          key_id: notice.key_id,
+        },
+        data: { revocation_id: notice.revocation_id, reason, links, streams, ms },
+      });
+    }
+    return { links, streams };
+  }
+
+  async #onOffer(nodeName: string, offer: LinkOffer): Promise<void> {
+    const node = this.#nodes.get(nodeName);
+    if (node === undefined) return;
+    const { publisher } = this.#deps;
+    const refused = this.#handshakes >= MAX_HANDSHAKES ? 'overloaded' : this.#whyNot(offer);
+    if (refused !== undefined) {
+      this.#report(node, offer, 'offer', refused, undefined);
+      return;
+    }
+    let peer: AuthenticatedPeer;
+    this.#handshakes += 1;
+    try {
+      const { own, certificate, clock, logger } = this.#deps;
+      const signal = this.#closing.signal;
+      peer = await this.#deps.openLink({
+        side: 'agent',
+        offer,
+        node: node.config,
+        certificate,
+        own,
+        clock,
+        logger,
+        signal,
+      });
+    } catch (error) {
+      const { step, reason } =
+        error instanceof LinkError ? error : { step: 'dial', reason: 'link_failed' as const };
+      this.#report(node, offer, step, reason, messageOf(error));
+      return;
+    } finally {
+      this.#handshakes -= 1;
+    }
+    // Registered in the tick of this check, so that a revocation either is seen here or finds the link.
+    const late = this.#closing.signal.aborted
+      ? 'agent_shutdown'
+      : peer.duplex.destroyed
+        ? 'link_lost'
+        : this.#whyNot(offer);
+    if (late !== undefined) {
+      peer.duplex.destroy();
+      peer.raw.resetAndDestroy();
+      this.#report(node, offer, 'hello', late, undefined);
+      return;
+    }
+    const link = new AgentLink(peer, {
+      namespace: this.#deps.namespace,
+      agent: this.#deps.agent,
+      labels: publisher.labels(nodeName, offer.connection),
+      clock: this.#deps.clock,
+      wheel: this.#deps.wheel,
+      audit: this.#deps.audit,
+      recentIds: this.#recentIds,
+      open: this.#deps.open,
+      target: () => this.#target(nodeName, offer),
+      revoked: (of) => this.#revoked(of),
+      onEnd: (ended) => this.#onLinkEnd(ended),
+    });
+    this.#links.set(link.id, link);
+  }
+
+  #onLinkEnd(link: AgentLink): void {
+    this.#links.delete(link.id);
+    this.#ending.set(link.id, link);
+    link.whenRecorded(() => this.#ending.delete(link.id));
+    const endedMs = this.#deps.clock.monotonicMs();
+    this.#lately.push({ link, endedMs });
+    this.#lately = this.#lately
+      .filter((one) => endedMs - one.endedMs < NOTICE_LAG_MS)
+      .slice(-MAX_LATELY_ENDED);
+  }
+
+  /** What a key's revocation had already taken when its notice came; each is counted once. */
+  #takenBefore(keyId: string, reason: CloseReason): { links: number; streams: number } {
+    const nowMs = this.#deps.clock.monotonicMs();
+    const isOf = ({ link, endedMs }: { link: AgentLink; endedMs: number }): boolean =>
+      link.standsOn(keyId) &&
+      nowMs - endedMs < NOTICE_LAG_MS &&
+      (link.endReason === undefined || link.endReason === reason);
+    const taken = this.#lately.filter(isOf);
+    this.#lately = this.#lately.filter((one) => !isOf(one));
+    return {
+      links: taken.length,
+      streams: taken.reduce((sum, { link }) => sum + link.streamsTaken, 0),
+    };
+  }
+
+  #target(node: string, offer: LinkOffer): ConnectionInfo['target'] | undefined {
+    const { connection, connection_id: id, listener } = offer;
+    return this.#deps.publisher.target(node, connection, id, listener.id);
+  }
+
+  #revoked(offer: LinkOffer): CloseReason | undefined {
+    const { revocations } = this.#deps;
+    return revocations.reasonFor(offer.sender.id) ?? revocations.reasonFor(offer.listener.id);
+  }
+
+  #whyNot(offer: LinkOffer): CloseReason | undefined {
+    const barred = this.#deps.barred() ?? this.#revoked(offer);
+    if (barred !== undefined) return barred;
+    if (!offer.sender.claims.includes('Send')) return 'not_authorized';
+    if (this.#target(offer.node, offer) === undefined) return 'unpublished';
+    return this.#links.size >= this.#deps.maxLinks() ? 'overloaded' : undefined;
+  }
+
+  #report(node: Node, offer: LinkOffer, step: string, reason: CloseReason, detail: string | undefined): void {
+    const { logger, audit, namespace, own } = this.#deps;
+    logger.warn(
+      { link_id: offer.link_id, connection: offer.connection, step, reason, detail },
+      'no data link',
+    );
+    node.login.reportLinkFailed({ link_id: offer.link_id, step, side: 'agent', reason, detail });
+    audit.note({
+      type: 'link.refused',
+      subject: {
+        namespace,
+        agent: own.name,
+        relay: offer.node,
+        gateway: offer.gateway,
+        connection: offer.connection,
+        connection_id: offer.connection_id,
+        principal: offer.sender.principal,
+        key_id: offer.sender.id,
+        listener_principal: offer.listener.principal,
+        listener_key_id: offer.listener.id,
+        link_id: offer.link_id,
+      },
+      data: { side: 'agent', node: offer.node, reason, ...(detail === undefined ? {} : { detail }) },
+    });
+  }
+}
+
+const MS_PER_SECOND = 1_000;

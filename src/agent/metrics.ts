@@ -1,0 +1,126 @@
+import { Counter, Gauge, Histogram } from 'prom-client';
+import type { Registry } from '../runtime/index.ts';
+
+/** Decision time, seconds: the budget is 100 ms, 25 ms is worth a look (policy.md, Engine rules). */
+const DECISION_BUCKETS = [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.025, 0.1];
+/** Revocation: the promise is 250 ms. */
+const REVOCATION_BUCKETS = [0.001, 0.005, 0.025, 0.05, 0.1, 0.25, 1];
+
+/** What the gauges read when they are scraped. */
+export interface AgentGauges {
+  streams(): number;
+  openings(): number;
+  links(): { readonly state: string; readonly count: number }[];
+  logins(): { readonly state: string; readonly count: number }[];
+  linkRttMs(): number | undefined;
+  creditStalls(): number;
+  decisionQueue(): number;
+  audit(): { readonly spoolBytes: number; readonly oldestSeconds: number; readonly dropped: number };
+}
+
+export type AgentMetrics = ReturnType<typeof agentMetrics>;
+
+const MS_PER_SECOND = 1_000;
+
+/** The agent's metrics, named as interfaces.md lists them. */
+export const agentMetrics = (registry: Registry, gauges: AgentGauges) => {
+  const registers = [registry];
+  const gauge = (name: string, help: string, read: () => number | undefined): void => {
+    new Gauge({
+      name,
+      help,
+      registers,
+      collect() {
+        const value = read();
+        if (value !== undefined) this.set(value);
+      },
+    });
+  };
+  const byState = (
+    name: string,
+    help: string,
+    labels: Readonly<Record<string, string>>,
+    read: () => { readonly state: string; readonly count: number }[],
+  ): void => {
+    new Gauge({
+      name,
+      help,
+      labelNames: [...Object.keys(labels), 'state'],
+      registers,
+      collect() {
+        this.reset();
+        for (const { state, count } of read()) this.set({ ...labels, state }, count);
+      },
+    });
+  };
+  gauge('sallyport_streams_open', 'Streams open now.', () => gauges.streams());
+  gauge('sallyport_slots_in_use', 'Streams open or being opened.', () => gauges.openings());
+  byState('sallyport_links', 'Data links by carrier and state.', { carrier: 'tcp' }, () => gauges.links());
+  byState('sallyport_logins', 'Logins at relay nodes by state.', {}, () => gauges.logins());
+  gauge('sallyport_link_rtt_seconds', 'Mean smoothed round trip over live data links.', () => {
+    const rttMs = gauges.linkRttMs();
+    return rttMs === undefined ? undefined : rttMs / MS_PER_SECOND;
+  });
+  gauge('sallyport_decision_queue', 'Decisions asked for and not yet answered.', () =>
+    gauges.decisionQueue(),
+  );
+  gauge('sallyport_audit_spool_bytes', 'Bytes in the audit spool.', () => gauges.audit().spoolBytes);
+  gauge(
+    'sallyport_audit_oldest_unacknowledged_seconds',
+    'Age of the oldest event that the audit database has not acknowledged.',
+    () => gauges.audit().oldestSeconds,
+  );
+  gauge('sallyport_audit_dropped', 'Close events dropped since the start.', () => gauges.audit().dropped);
+  gauge('sallyport_credit_stalls', 'Times a stream ran out of credit, over live links.', () =>
+    gauges.creditStalls(),
+  );
+  return {
+    opened: new Counter({
+      name: 'sallyport_streams_opened_total',
+      help: 'OPENs answered, by result.',
+      labelNames: ['result'],
+      registers,
+    }),
+    refused: new Counter({
+      name: 'sallyport_streams_refused_total',
+      help: 'OPENs that became no stream, by reason.',
+      labelNames: ['reason'],
+      registers,
+    }),
+    closed: new Counter({
+      name: 'sallyport_streams_closed_total',
+      help: 'Streams that ended, by reason.',
+      labelNames: ['reason'],
+      registers,
+    }),
+    bytes: new Counter({
+      name: 'sallyport_bytes_total',
+      help: 'Payload bytes of ended streams, up (to the target) and down.',
+      labelNames: ['direction'],
+      registers,
+    }),
+    decisionSeconds: new Histogram({
+      name: 'sallyport_decision_seconds',
+      help: 'Time inside the policy engine per decision.',
+      buckets: DECISION_BUCKETS,
+      registers,
+    }),
+    revocationSeconds: new Histogram({
+      name: 'sallyport_revocation_enforce_seconds',
+      help: 'From a revocation notice to its last stream cut.',
+      buckets: REVOCATION_BUCKETS,
+      registers,
+    }),
+    reconnects: new Counter({
+      name: 'sallyport_reconnects_total',
+      help: 'Control links lost or not made.',
+      registers,
+    }),
+    rechecks: new Counter({
+      name: 'sallyport_rechecks_total',
+      help: 'Live streams re-evaluated, by result.',
+      labelNames: ['result'],
+      registers,
+    }),
+  };
+};

@@ -1,0 +1,43 @@
+import type { AuditLog } from '../audit/index.ts';
+import type { GuardSettings, PolicyInputBase } from '../policy/index.ts';
+import type { Clock, CloseReason, Logger, TimerWheel } from '../runtime/index.ts';
+import type { DenialGate } from './denial-gate.ts';
+import type { Connect } from './dialler.ts';
+import type { FailureLog } from './failures.ts';
+import type { Keeper } from './keeper.ts';
+import type { LiveStreams } from './live-streams.ts';
+import type { AgentMetrics } from './metrics.ts';
+import type { PolicyPort } from './policy-port.ts';
+import type { Resolver } from './resolver.ts';
+import type { SlotTable } from './slots.ts';
+
+export interface OpenLimits {
+  /** From OPEN to ACCEPT. */
+  readonly openTimeoutMs: number;
+  /** One connect() to one address. */
+  readonly connectTimeoutMs: number;
+}
+
+/** Everything the way of one stream from OPEN to ACCEPT needs. */
+export interface OpenDeps {
+  readonly agentName: string;
+  readonly clock: Clock;
+  readonly wheel: TimerWheel;
+  readonly logger: Logger;
+  readonly resolver: Resolver;
+  readonly slots: SlotTable;
+  readonly streams: LiveStreams;
+  readonly keeper: Keeper;
+  readonly policy: PolicyPort;
+  readonly audit: Pick<AuditLog, 'record' | 'note'>;
+  readonly connect: Connect;
+  readonly failures: FailureLog;
+  readonly metrics: AgentMetrics;
+  readonly denials: DenialGate;
+  readonly limits: () => OpenLimits;
+  readonly guard: () => GuardSettings;
+  /** `time` and `managed` of the policy input, now. */
+  readonly now: () => Pick<PolicyInputBase, 'time' | 'managed'>;
+  /** Why the agent itself takes no stream now. */
+  readonly barred: () => CloseReason | undefined;
+}

@@ -1,0 +1,57 @@
+import type { AuditLog } from '../audit/index.ts';
+import type { DecisionBundle, PolicyHost } from '../policy/index.ts';
+import { Backoff, type Clock, type Timer } from '../runtime/index.ts';
+
+export interface PolicyWatch {
+  readonly host: PolicyHost;
+  readonly clock: Clock;
+  readonly audit: Pick<AuditLog, 'note'>;
+  readonly subject: { readonly namespace: string; readonly agent: string };
+  /** Another bundle or other data decides from now on. */
+  readonly onChange: () => void;
+}
+
+/**
+ * Records which bundle decides, now and at every change, and what was refused or fails. While none decides, the
+ * file is tried again: a bundle that was refused on a machine too busy to run its vectors is good a minute later.
+ * Returns the way to stop trying.
+ */
+export const watchPolicy = ({ host, clock, audit, subject, onChange }: PolicyWatch): (() => void) => {
+  const backoff = new Backoff();
+  let timer: Timer | undefined;
+  let refused = '';
+  const tryAgain = (): void => {
+    if (host.active !== undefined) return;
+    timer = clock.after(backoff.nextDelayMs(), () => void host.reload().then(tryAgain)).unref();
+  };
+  let last: DecisionBundle | undefined;
+  const note = (): void => {
+    const { active } = host;
+    if (active === undefined) return;
+    const bundle = { sha256: active.sha256, revision: active.revision, sequence: active.sequence };
+    const data = { bundle, ...(last === undefined ? {} : { previous: last }) };
+    last = bundle;
+    audit.note({ type: 'bundle.activated', subject, data });
+  };
+  note();
+  tryAgain();
+  host.onActivated(() => {
+    refused = '';
+    note();
+    onChange();
+  });
+  host.onRejected(({ code, message }) => {
+    // The same refusal again is no news.
+    if (refused === message) return;
+    refused = message;
+    audit.note({ type: 'bundle.rejected', subject, data: { reason: code, detail: message } });
+  });
+  host.onAlarm(({ kind, failures }) =>
+    audit.note({
+      type: 'policy.error',
+      subject,
+      data: { code: 'repeated_failures', detail: kind, count: failures },
+    }),
+  );
+  return () => timer?.cancel();
+};

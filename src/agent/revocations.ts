@@ -1,0 +1,134 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import {
+  AppError,
+  type Clock,
+  type CloseReason,
+  foreignCodeOf,
+  isCloseReason,
+  type Logger,
+  messageOf,
+  writeFileAtomically,
+} from '../runtime/index.ts';
+import type { AgentErrorCode } from './errors.ts';
+
+/** Revocations that one agent keeps; the oldest go first, with an alarm. */
+export const MAX_REVOCATIONS = 100_000;
+const FILE_NAME = 'revocations.json';
+
+const entrySchema = z.object({
+  key_id: z.string(),
+  reason: z.string(),
+  revocation_id: z.string(),
+  /** Which relay nodes told it. */
+  nodes: z.array(z.string()),
+  told_at_ms: z.number(),
+});
+const fileSchema = z.object({ v: z.literal(1), revocations: z.array(entrySchema) });
+
+type Entry = z.infer<typeof entrySchema>;
+
+/** One notice as a relay node gives it. */
+export interface RevocationNotice {
+  readonly key_id: string;
+  readonly reason: string;
+  readonly revocation_id: string;
+}
+
+/**
+ * The union of every revocation that any node ever told, kept in `state_dir` over restarts: the agent's own
+ * enforcement point, asked in the tick that registers a link or a stream.
+ */
+export class RevocationSet {
+  readonly #path: string;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #entries = new Map<string, Entry>();
+  #isSavePending = false;
+
+  /** @throws AppError ERR_AGENT_STATE when the file is there but cannot be read: starting without it would forget */
+  constructor(stateDir: string, clock: Clock, logger: Logger) {
+    this.#path = join(stateDir, FILE_NAME);
+    this.#clock = clock;
+    this.#logger = logger;
+    for (const entry of readEntries(this.#path)) this.#entries.set(entry.key_id, entry);
+  }
+
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  /** Why a key is revoked; undefined when it is not. */
+  reasonFor(keyId: string): CloseReason | undefined {
+    const entry = this.#entries.get(keyId);
+    if (entry === undefined) return undefined;
+    return isCloseReason(entry.reason) ? entry.reason : 'key_revoked';
+  }
+
+  /** Effective on return, durable soon after. True when the key was not known as revoked. */
+  add(notice: RevocationNotice, node: string): boolean {
+    const known = this.#entries.get(notice.key_id);
+    if (known?.nodes.includes(node) === true) return false;
+    if (known !== undefined) {
+      known.nodes.push(node);
+    } else {
+      const oldest = this.#entries.keys().next().value;
+      if (this.#entries.size >= MAX_REVOCATIONS && oldest !== undefined) {
+        this.#entries.delete(oldest);
+        this.#logger.error(
+          { key_id: oldest, limit: MAX_REVOCATIONS },
+          'too many revocations: the oldest is forgotten',
+        );
+      }
+      this.#entries.set(notice.key_id, { ...notice, nodes: [node], told_at_ms: this.#clock.nowMs() });
+    }
+    this.#saveSoon();
+    return known === undefined;
+  }
+
+  /** Makes the set durable now. */
+  save(): void {
+    this.#isSavePending = false;
+    try {
+      const content = { v: 1, revocations: [...this.#entries.values()] };
+      writeFileAtomically(this.#path, `${JSON.stringify(content)}\n`);
+    } catch (error) {
+      this.#logger.error(
+        { err: messageOf(error) },
+        'revocations could not be written; they hold in memory only',
+      );
+    }
+  }
+
+  /** Notices come in bursts and cutting comes first: one write after the burst. */
+  #saveSoon(): void {
+    if (this.#isSavePending) return;
+    this.#isSavePending = true;
+    setImmediate(() => {
+      if (this.#isSavePending) this.save();
+    });
+  }
+}
+
+const readEntries = (path: string): Entry[] => {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    if (foreignCodeOf(error) === 'ENOENT') return [];
+    throw unreadable(path, error);
+  }
+  try {
+    return fileSchema.parse(JSON.parse(text)).revocations;
+  } catch (error) {
+    throw unreadable(path, error);
+  }
+};
+
+const unreadable = (path: string, cause: unknown): AppError<AgentErrorCode> =>
+  new AppError<AgentErrorCode>(
+    'ERR_AGENT_STATE',
+    `the revocations in ${path} cannot be read (${foreignCodeOf(cause) ?? 'not the expected form'}): restore the file, or remove it to trust the relay alone`,
+    { cause },
+  );

@@ -1,0 +1,91 @@
+import { type AuditLog, openAuditLog } from '../audit/index.ts';
+import { PolicyHost } from '../policy/index.ts';
+import { type Clock, type Logger, packageVersion } from '../runtime/index.ts';
+import type { AgentConfig } from './config.ts';
+import type { OpenLimits } from './open-deps.ts';
+import type { SlotLimits } from './slots.ts';
+
+const SECOND_MS = 1_000;
+
+interface Surroundings {
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+export const slotLimits = ({ limits }: AgentConfig): SlotLimits => ({
+  agent: limits.streams,
+  principal: limits.streams_per_principal,
+  connection: limits.streams_per_connection,
+});
+
+export const openLimits = ({ limits }: AgentConfig): OpenLimits => ({
+  openTimeoutMs: limits.open_timeout_seconds * SECOND_MS,
+  connectTimeoutMs: limits.connect_timeout_seconds * SECOND_MS,
+});
+
+export const drainMs = ({ limits }: AgentConfig): number => limits.drain_seconds * SECOND_MS;
+
+/** The agent's own audit chain. @throws AppError as `openAuditLog` does */
+export const openAudit = (
+  config: AgentConfig,
+  instance: string,
+  { clock, logger }: Surroundings,
+): Promise<AuditLog> => {
+  const { database_url: url, spool_dir, key_file, jsonl_dir, mode, max_spool_bytes } = config.audit;
+  return openAuditLog({
+    spoolDir: spool_dir,
+    keyFile: key_file,
+    origin: {
+      kind: 'agent',
+      name: config.name,
+      instance,
+      namespace: config.namespace,
+      version: packageVersion,
+      zone: config.time_zone,
+    },
+    database: url === undefined ? undefined : { url },
+    jsonlDir: jsonl_dir,
+    mode,
+    maxSpoolBytes: max_spool_bytes,
+    clock,
+    logger,
+  });
+};
+
+/** The bundle of the configuration; a missing or bad one is a host without an active bundle. */
+export const openPolicy = (config: AgentConfig, { clock, logger }: Surroundings): Promise<PolicyHost> => {
+  const { bundle_file, data_file, require_signed } = config.policy;
+  return PolicyHost.open({
+    bundleFile: bundle_file,
+    ...(data_file === undefined ? {} : { dataFile: data_file }),
+    stateDir: config.state_dir,
+    requireSigned: require_signed,
+    clock,
+    logger,
+  });
+};
+
+const FIXED = [
+  'namespace',
+  'name',
+  'time_zone',
+  'state_dir',
+  'relays',
+  'ca_file',
+  'connections',
+  'policy',
+  'audit',
+  'status',
+] as const satisfies readonly (keyof AgentConfig)[];
+
+/** What a reload takes up, and which changed settings need a restart. */
+export const reloaded = (
+  old: AgentConfig,
+  next: AgentConfig,
+): { readonly config: AgentConfig; readonly ignored: readonly string[] } => {
+  const { labels, limits, allow_loopback, allow_audit_database } = next;
+  return {
+    config: { ...old, labels, limits, allow_loopback, allow_audit_database },
+    ignored: FIXED.filter((key) => JSON.stringify(old[key]) !== JSON.stringify(next[key])),
+  };
+};
