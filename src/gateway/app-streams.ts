@@ -1,0 +1,290 @@
+import type { Socket } from 'node:net';
+import type { OpenMeta, Refusal, SessionStream, StreamEnd } from '../protocol/index.ts';
+import {
+  type Clock,
+  type CloseReason,
+  type Logger,
+  messageOf,
+  type TimerWheel,
+  uuidv7,
+  type WheelEntry,
+} from '../runtime/index.ts';
+import type { FailureLog } from './failures.ts';
+import type { GatewayLink } from './gateway-link.ts';
+import type { LinkPool, Waiter } from './link-pool.ts';
+import type { GatewayMetrics } from './metrics.ts';
+
+const NOTHING = Buffer.alloc(0);
+const MS_PER_SECOND = 1_000;
+/** Lines about failed streams per second; the rest is in the metrics and in `/status`. */
+const LINES_PER_SECOND = 10;
+
+export interface AppStreamsDeps {
+  readonly clock: Clock;
+  readonly wheel: TimerWheel;
+  readonly logger: Logger;
+  readonly metrics: GatewayMetrics;
+  readonly failures: FailureLog;
+  readonly maxStreams: () => number;
+  readonly openTimeoutMs: () => number;
+}
+
+/** One application connection. */
+interface AppStream {
+  readonly id: string;
+  readonly pool: LinkPool;
+  readonly socket: Socket;
+  readonly startedMs: number;
+  readonly claimed: OpenMeta['claimed'];
+  attempt: number;
+  timer: WheelEntry | undefined;
+  waiter: Waiter | undefined;
+  link: GatewayLink | undefined;
+  session: SessionStream | undefined;
+  isAccepted: boolean;
+  isDone: boolean;
+}
+
+/** Ends that are no failure: somebody was done, or went away by its own will. */
+const QUIET_ENDS: ReadonlySet<CloseReason> = new Set<CloseReason>([
+  'client_fin',
+  'target_fin',
+  'client_reset',
+  'target_reset',
+  'gateway_shutdown',
+]);
+
+const ignore = (): void => undefined;
+
+/** Carries application connections: each becomes one stream, or is reset as fast as that is known. */
+export class AppStreams {
+  readonly #deps: AppStreamsDeps;
+  readonly #streams = new Set<AppStream>();
+  #idle: (() => void)[] = [];
+  #lineSecond = 0;
+  #lines = 0;
+
+  constructor(deps: AppStreamsDeps) {
+    this.#deps = deps;
+  }
+
+  /** Application connections held, waiting ones included. */
+  get count(): number {
+    return this.#streams.size;
+  }
+
+  /** Takes a paused, half-open-capable socket. */
+  accept(socket: Socket, pool: LinkPool): void {
+    const { clock, wheel } = this.#deps;
+    const { remoteAddress, remotePort } = socket;
+    // Until a session owns the socket its errors are nobody's; its end shows when the stream opens.
+    socket.on('error', ignore);
+    const stream: AppStream = {
+      id: uuidv7(clock),
+      pool,
+      socket,
+      startedMs: clock.monotonicMs(),
+      claimed: {
+        ...(remoteAddress === undefined ? {} : { address: plainAddress(remoteAddress) }),
+        ...(remotePort === undefined ? {} : { port: remotePort }),
+      },
+      attempt: 1,
+      timer: undefined,
+      waiter: undefined,
+      link: undefined,
+      session: undefined,
+      isAccepted: false,
+      isDone: false,
+    };
+    if (this.#streams.size >= this.#deps.maxStreams()) {
+      this.#fail(
+        stream,
+        'overloaded',
+        `this gateway holds ${this.#streams.size} application connections already`,
+      );
+      return;
+    }
+    this.#streams.add(stream);
+    stream.timer = wheel.after(this.#deps.openTimeoutMs(), () => this.#onTimeout(stream));
+    const link = pool.pick();
+    if (link !== undefined) {
+      this.#open(stream, link, NOTHING);
+      return;
+    }
+    const waiter: Waiter = {
+      serve: (served) => this.#open(stream, served, NOTHING),
+      fail: ({ code, detail }) => this.#fail(stream, code, detail),
+    };
+    stream.waiter = waiter;
+    pool.wait(waiter);
+  }
+
+  /** Resets what is still there. */
+  cutAll(reason: CloseReason): void {
+    for (const stream of [...this.#streams]) {
+      if (stream.session === undefined) this.#fail(stream, reason, undefined);
+      else stream.session.reset(reason);
+    }
+  }
+
+  /** Resolves when there is none left. */
+  whenNone(): Promise<void> {
+    if (this.#streams.size === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#idle.push(resolve);
+    });
+  }
+
+  #open(stream: AppStream, link: GatewayLink, early: Buffer): void {
+    stream.waiter = undefined;
+    if (stream.isDone) return;
+    const { socket } = stream;
+    if (socket.destroyed) {
+      this.#forget(stream);
+      return;
+    }
+    const meta: OpenMeta = {
+      id: stream.id,
+      attempt: stream.attempt,
+      kind: 'tcp',
+      claimed: stream.claimed,
+      ext: {},
+    };
+    stream.link = link;
+    link.touch();
+    try {
+      stream.session = link.session.open(meta, socket, early, {
+        onAccept: () => this.#onAccept(stream),
+        onRefuse: (refusal) => this.#onRefuse(stream, link, refusal),
+        onEnd: (end) => this.#onEnd(stream, link, end),
+      });
+    } catch (error) {
+      this.#fail(stream, 'internal', messageOf(error));
+    }
+  }
+
+  #onAccept(stream: AppStream): void {
+    const { metrics, clock } = this.#deps;
+    stream.isAccepted = true;
+    stream.timer?.cancel();
+    metrics.opened.inc({ result: 'allowed' });
+    metrics.openSeconds.observe((clock.monotonicMs() - stream.startedMs) / MS_PER_SECOND);
+  }
+
+  #onRefuse(stream: AppStream, link: GatewayLink, refusal: Refusal): void {
+    stream.session = undefined;
+    if (stream.isDone) return;
+    const decision = refusal.decision_id;
+    if (!refusal.movable || stream.attempt > 1) {
+      this.#fail(stream, refusal.code, undefined, decision);
+      return;
+    }
+    stream.attempt += 1;
+    // The socket is ours again, without listeners, while another agent is looked for.
+    stream.socket.on('error', ignore);
+    stream.pool.other(link.instance).then(
+      (other) => {
+        if (stream.isDone) return;
+        if (other?.isOpenable !== true) {
+          this.#fail(stream, refusal.code, 'no other agent to try', decision);
+          return;
+        }
+        this.#deps.metrics.retried.inc();
+        this.#open(stream, other, refusal.early);
+      },
+      (error: unknown) => this.#fail(stream, refusal.code, messageOf(error), decision),
+    );
+  }
+
+  #onEnd(stream: AppStream, link: GatewayLink, end: StreamEnd): void {
+    if (stream.isDone) return;
+    const { metrics } = this.#deps;
+    // The session let go of the socket; a late error of a reset one is of no interest.
+    stream.socket.on('error', ignore);
+    metrics.bytes.inc({ direction: 'up' }, end.bytesUp);
+    metrics.bytes.inc({ direction: 'down' }, end.bytesDown);
+    link.touch();
+    this.#forget(stream);
+    const record = (reason: CloseReason): void => {
+      metrics.closed.inc({ reason });
+      if (!stream.isAccepted) {
+        metrics.opened.inc({ result: 'failed' });
+        metrics.refused.inc({ reason });
+      }
+      if (!QUIET_ENDS.has(reason)) this.#remember(stream, reason, undefined, undefined);
+    };
+    if (end.linkEnded) link.whenEndKnown(record);
+    else record(end.reason);
+  }
+
+  #onTimeout(stream: AppStream): void {
+    if (stream.isDone || stream.isAccepted) return;
+    const { session } = stream;
+    if (session === undefined) {
+      this.#fail(stream, 'open_timeout', stream.pool.lastFailure?.detail ?? 'no data link in time');
+    } else {
+      session.reset('open_timeout');
+    }
+  }
+
+  /** The connection became no stream: its socket is reset at once. */
+  #fail(stream: AppStream, reason: CloseReason, detail: string | undefined, decisionId?: string): void {
+    if (stream.isDone) return;
+    const { metrics } = this.#deps;
+    stream.socket.on('error', ignore);
+    stream.socket.resetAndDestroy();
+    this.#forget(stream);
+    metrics.opened.inc({ result: decisionId === undefined ? 'failed' : 'denied' });
+    metrics.refused.inc({ reason });
+    this.#remember(stream, reason, detail, decisionId);
+  }
+
+  #forget(stream: AppStream): void {
+    stream.isDone = true;
+    stream.timer?.cancel();
+    if (stream.waiter !== undefined) stream.pool.forget(stream.waiter);
+    stream.waiter = undefined;
+    if (!this.#streams.delete(stream) || this.#streams.size > 0) return;
+    const idle = this.#idle;
+    this.#idle = [];
+    for (const call of idle) call();
+  }
+
+  #remember(
+    stream: AppStream,
+    reason: CloseReason,
+    detail: string | undefined,
+    decisionId: string | undefined,
+  ): void {
+    const { clock, failures } = this.#deps;
+    const { connection } = stream.pool;
+    failures.add({
+      connection,
+      stream_id: stream.id,
+      reason,
+      at: new Date(clock.nowMs()).toISOString(),
+      ...(decisionId === undefined ? {} : { decision_id: decisionId }),
+      ...(detail === undefined ? {} : { detail }),
+    });
+    this.#say({ connection, stream_id: stream.id, reason, decision_id: decisionId, detail });
+  }
+
+  #say(fields: Readonly<Record<string, string | undefined>>): void {
+    const { clock, logger } = this.#deps;
+    const second = Math.floor(clock.monotonicMs() / MS_PER_SECOND);
+    if (second !== this.#lineSecond) {
+      if (this.#lines > LINES_PER_SECOND) {
+        logger.warn({ count: this.#lines - LINES_PER_SECOND }, 'more streams failed than lines were written');
+      }
+      this.#lineSecond = second;
+      this.#lines = 0;
+    }
+    this.#lines += 1;
+    if (this.#lines <= LINES_PER_SECOND) logger.warn(fields, 'stream failed');
+  }
+}
+
+const MAPPED = /^::ffff:(?=\d+\.)/i;
+
+/** A dual-stack listener shows IPv4 clients as `::ffff:1.2.3.4`. */
+const plainAddress = (address: string): string => address.replace(MAPPED, '');

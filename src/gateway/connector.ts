@@ -1,0 +1,311 @@
+import {
+  type AuthenticatedPeer,
+  type CredentialSource,
+  type DataLinkOptions,
+  LinkError,
+  type LinkOffer,
+  type LinkRefusal,
+  type LinkRequest,
+  type LoginHandlers,
+  type LoginState,
+  type NodeLogin,
+  type NodeLoginOptions,
+  type OwnParty,
+  type RelayNodeConfig,
+  type RevokedNotice,
+} from '../protocol/index.ts';
+import {
+  AppError,
+  type Clock,
+  type CloseReason,
+  isCloseReason,
+  type LinkCertificate,
+  type Logger,
+  messageOf,
+  randomFraction,
+  type TimerWheel,
+} from '../runtime/index.ts';
+import { GatewayLink } from './gateway-link.ts';
+import { LinkPool } from './link-pool.ts';
+import type { GatewayMetrics } from './metrics.ts';
+
+const MS_PER_SECOND = 1_000;
+
+/** Makes a login; the real one is `new NodeLogin(options)`. */
+export type MakeLogin = (
+  options: NodeLoginOptions,
+) => Pick<NodeLogin, 'start' | 'state' | 'close' | 'requestLink' | 'reportLinkFailed' | 'reportHealth'>;
+
+export interface PoolPlan {
+  readonly credential: CredentialSource;
+  readonly connection: string;
+  readonly isEager: boolean;
+}
+
+export interface ConnectorDeps {
+  readonly own: OwnParty;
+  readonly instanceSecret: string;
+  readonly relays: readonly RelayNodeConfig[];
+  readonly ca: string | undefined;
+  readonly pools: readonly PoolPlan[];
+  readonly certificate: LinkCertificate;
+  readonly maxLinks: () => number;
+  readonly clock: Clock;
+  readonly wheel: TimerWheel;
+  readonly logger: Logger;
+  readonly metrics: GatewayMetrics;
+  readonly health: NonNullable<LoginHandlers['health']>;
+  readonly login: MakeLogin;
+  readonly openLink: (options: DataLinkOptions) => Promise<AuthenticatedPeer>;
+}
+
+/** A random order spreads links over nodes; one that has none yet goes first. */
+const shuffled = (nodes: readonly string[]): string[] =>
+  nodes
+    .map((node) => ({ node, at: randomFraction() }))
+    .sort((left, right) => left.at - right.at)
+    .map(({ node }) => node);
+
+/** Logins at every relay node, and the pools of links that they make possible. */
+export class Connector {
+  readonly #deps: ConnectorDeps;
+  readonly #logins = new Map<
+    string,
+    { readonly config: RelayNodeConfig; readonly login: ReturnType<MakeLogin> }
+  >();
+  /** By the credential's handle. */
+  readonly #pools = new Map<string, LinkPool>();
+  readonly #links = new Map<string, GatewayLink>();
+  /** Ended links that still wait for the relay's word. */
+  readonly #ending = new Map<string, GatewayLink>();
+  readonly #healthy = new Set<string>();
+  readonly #closing = new AbortController();
+  /** Keys that some node said are revoked; nothing starts on them any more. */
+  readonly #revoked = new Map<string, CloseReason>();
+  #opening = 0;
+
+  constructor(deps: ConnectorDeps) {
+    this.#deps = deps;
+    for (const plan of deps.pools) this.#pools.set(plan.credential.handle, this.#makePool(plan));
+    for (const config of deps.relays) {
+      const login = deps.login({
+        node: config,
+        role: 'gateway',
+        name: deps.own.name,
+        instance: deps.own.instance,
+        instanceSecret: deps.instanceSecret,
+        build: deps.own.build,
+        namespace: deps.own.namespace,
+        ca: deps.ca,
+        clock: deps.clock,
+        logger: deps.logger,
+        credentials: deps.pools.map(({ credential }) => credential),
+        handlers: this.#handlers(config.host),
+      });
+      this.#logins.set(config.host, { config, login });
+    }
+  }
+
+  start(): void {
+    for (const { login } of this.#logins.values()) login.start();
+  }
+
+  get pools(): readonly LinkPool[] {
+    return [...this.#pools.values()];
+  }
+
+  get links(): readonly GatewayLink[] {
+    return [...this.#links.values()];
+  }
+
+  get opening(): number {
+    return this.#opening;
+  }
+
+  get logins(): readonly ReturnType<MakeLogin>[] {
+    return [...this.#logins.values()].map(({ login }) => login);
+  }
+
+  states(): readonly LoginState[] {
+    return this.logins.map((login) => login.state());
+  }
+
+  healthyNodes(): string[] {
+    return [...this.#healthy];
+  }
+
+  maintain(): void {
+    for (const pool of this.pools) pool.maintain();
+  }
+
+  /** Streams may finish; nothing new is opened. */
+  drain(deadlineMs: number): void {
+    for (const pool of this.pools) pool.close();
+    for (const link of this.links) link.retire('gateway_shutdown', deadlineMs);
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort(new Error('closed'));
+    for (const pool of this.pools) pool.close();
+    for (const link of this.links) link.cut('gateway_shutdown');
+    await Promise.all(this.logins.map((login) => login.close()));
+  }
+
+  #makePool({ connection, isEager }: PoolPlan): LinkPool {
+    const { certificate, clock, logger, maxLinks } = this.#deps;
+    const pool: LinkPool = new LinkPool({
+      connection,
+      isEager,
+      spki: certificate.spki,
+      clock,
+      logger,
+      order: shuffled,
+      request: (node, request) => this.#request(node, request),
+      open: (node, offer) => this.#open(pool, node, offer),
+      mayOpen: () => this.#links.size + this.#opening < maxLinks(),
+    });
+    return pool;
+  }
+
+  #request(node: string, request: LinkRequest): Promise<LinkOffer | LinkRefusal> {
+    const entry = this.#logins.get(node);
+    if (entry === undefined) throw new AppError('ERR_GATEWAY_CONFIG', `no relay node ${node}`);
+    return entry.login.requestLink(request);
+  }
+
+  async #open(pool: LinkPool, node: string, offer: LinkOffer): Promise<GatewayLink> {
+    const { own, certificate, clock, logger, wheel } = this.#deps;
+    const entry = this.#logins.get(node);
+    if (entry === undefined) throw new AppError('ERR_GATEWAY_CONFIG', `no relay node ${node}`);
+    if (offer.connection !== pool.connection) {
+      throw new AppError(
+        'ERR_GATEWAY_OFFER',
+        `asked for ${pool.connection}, was offered ${offer.connection}`,
+      );
+    }
+    let peer: AuthenticatedPeer;
+    this.#opening += 1;
+    try {
+      const { signal } = this.#closing;
+      peer = await this.#deps.openLink({
+        side: 'gateway',
+        offer,
+        node: entry.config,
+        certificate,
+        own,
+        clock,
+        logger,
+        signal,
+      });
+    } catch (error) {
+      const { step, reason } = error instanceof LinkError ? error : { step: 'dial', reason: 'link_failed' };
+      entry.login.reportLinkFailed({
+        link_id: offer.link_id,
+        step,
+        side: 'gateway',
+        reason,
+        detail: messageOf(error),
+      });
+      throw error;
+    } finally {
+      this.#opening -= 1;
+    }
+    // Registered in the tick of this check, so that a revocation either is seen here or finds the link.
+    const revoked = this.#revoked.get(offer.sender.id) ?? this.#revoked.get(offer.listener.id);
+    if (revoked !== undefined || peer.duplex.destroyed) {
+      peer.duplex.destroy();
+      peer.raw.resetAndDestroy();
+      throw new AppError('ERR_GATEWAY_OFFER', `the new data link ended: ${revoked ?? 'link_lost'}`, {
+        retryable: true,
+      });
+    }
+    const link = new GatewayLink(peer, clock, wheel, {
+      onGoAway: () => pool.onGoAway(),
+      onEnd: (ended) => this.#onLinkEnd(pool, ended),
+    });
+    this.#links.set(link.id, link);
+    return link;
+  }
+
+  #onLinkEnd(pool: LinkPool, link: GatewayLink): void {
+    this.#links.delete(link.id);
+    this.#ending.set(link.id, link);
+    pool.onLinkEnd(link);
+    link.whenEndKnown((reason) => {
+      this.#ending.delete(link.id);
+      if (!link.isRetiring) {
+        const { connection, link_id, node } = link.offer;
+        this.#deps.logger.warn({ connection, link_id, node, reason }, 'data link ended');
+      }
+    });
+  }
+
+  #handlers(node: string): LoginHandlers {
+    const { metrics, health } = this.#deps;
+    return {
+      onDown: ({ detail, status }) => {
+        metrics.reconnects.inc();
+        this.#healthy.delete(node);
+        const isFinal = status !== undefined && status >= 400 && status < 500 && status !== 429;
+        const failure = isFinal ? { code: 'not_authorized' as const, detail } : undefined;
+        for (const pool of this.pools) pool.onDetached(node, failure);
+      },
+      onAttached: (credential) => this.#pools.get(credential.handle)?.onAttached(node, credential),
+      onCredentialRefused: ({ handle, code, detail }) => {
+        const reason: CloseReason = isCloseReason(code) ? code : 'not_authorized';
+        this.#pools.get(handle)?.onDetached(node, { code: reason, detail });
+      },
+      onConnectionGone: (name) => {
+        for (const pool of this.pools) {
+          if (pool.connection === name) pool.cut('connection_removed', (link) => link.node === node);
+        }
+      },
+      onRevoked: (notice) => this.#onRevoked(notice),
+      onLinkClosed: ({ link_id, reason }) => {
+        (this.#links.get(link_id) ?? this.#ending.get(link_id))?.onClosedNotice(reason);
+      },
+      onGoAway: (deadlineMs) => this.#onNodeGoAway(node, deadlineMs),
+      onNodeHealth: (healthy) => {
+        if (healthy) this.#healthy.add(node);
+        else this.#healthy.delete(node);
+      },
+      health,
+    };
+  }
+
+  /** Own key or the agent's: every stream on it ends in this tick, whatever node its link runs over. */
+  #onRevoked(notice: RevokedNotice): { links: number; streams: number } {
+    const { clock, metrics, logger } = this.#deps;
+    const startedMs = clock.monotonicMs();
+    const reason: CloseReason = isCloseReason(notice.reason) ? notice.reason : 'key_revoked';
+    this.#revoked.set(notice.key_id, reason);
+    const cut = { links: 0, streams: 0 };
+    for (const pool of this.pools) {
+      const { links, streams } = pool.cut(
+        reason,
+        ({ offer }) => offer.sender.id === notice.key_id || offer.listener.id === notice.key_id,
+      );
+      cut.links += links;
+      cut.streams += streams;
+      for (const [node, { key_id }] of [...pool.credentials]) {
+        if (key_id === notice.key_id) pool.onDetached(node, { code: reason, detail: 'the key is revoked' });
+      }
+    }
+    const ms = clock.monotonicMs() - startedMs;
+    metrics.revocationSeconds.observe(ms / MS_PER_SECOND);
+    logger.warn({ key_id: notice.key_id, reason, ...cut, ms }, 'key revoked');
+    return cut;
+  }
+
+  /** A node stops: links over it are replaced elsewhere, its streams finish or are cut at its deadline. */
+  #onNodeGoAway(node: string, deadlineMs: number): void {
+    this.#deps.logger.info({ node, deadline_ms: deadlineMs }, 'the relay node is going away');
+    for (const link of this.links) {
+      if (link.node === node) link.retire('relay_shutdown', deadlineMs);
+    }
+    for (const pool of this.pools) {
+      pool.onDetached(node);
+      pool.onGoAway();
+    }
+  }
+}

@@ -1,0 +1,2 @@
+/** Codes of errors thrown by src/gateway; each is explained in docs/errors.md. */
+export type GatewayErrorCode = 'ERR_GATEWAY_CONFIG' | 'ERR_GATEWAY_OFFER' | 'ERR_GATEWAY_STATE';
