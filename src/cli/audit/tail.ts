@@ -1,0 +1,73 @@
+import type { Command } from 'commander';
+import { AuditReader, followEvents, type Row } from '../../audit/index.ts';
+import { AppError, systemClock } from '../../runtime/index.ts';
+import type { CliErrorCode } from '../errors.ts';
+import { outputOf } from '../output.ts';
+import { type DatabaseFlags, databaseOptions, findAuditDatabase } from './access.ts';
+
+const UNIT_MS: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+interface TailFlags extends DatabaseFlags {
+  readonly since: string;
+  readonly type?: string;
+  readonly connection?: string;
+  readonly principal?: string;
+}
+
+const durationMs = (text: string): number => {
+  const [, count, unit] = /^(\d{1,6})([smhd])$/.exec(text) ?? [];
+  const unitMs = UNIT_MS[unit ?? ''];
+  if (count !== undefined && unitMs !== undefined) return Number(count) * unitMs;
+  throw new AppError<CliErrorCode>(
+    'ERR_CLI_USAGE',
+    `--since ${JSON.stringify(text)} is not like 30s, 10m, 2h, 1d`,
+  );
+};
+
+const text = (value: unknown): string => (typeof value === 'string' ? value : '-');
+
+const tail = async (flags: TailFlags, command: Command): Promise<void> => {
+  const output = outputOf(command);
+  const sinceMs = durationMs(flags.since);
+  const reader = await AuditReader.connect(findAuditDatabase(flags).databaseUrl);
+  const stop = new AbortController();
+  const end = (): void => stop.abort(new Error('stopped'));
+  process.once('SIGINT', end);
+  process.once('SIGTERM', end);
+  try {
+    await followEvents({
+      reader,
+      clock: systemClock,
+      signal: stop.signal,
+      sinceMs,
+      type: flags.type,
+      connection: flags.connection,
+      principal: flags.principal,
+      onEvent(row: Row) {
+        output.jsonLine(row);
+        output.line(`${text(row.occurred_at)}  ${text(row.origin).padEnd(20)}  ${text(row.summary)}`);
+      },
+    });
+  } finally {
+    process.off('SIGINT', end);
+    process.off('SIGTERM', end);
+    await reader.close();
+  }
+};
+
+export const tailCommand = (audit: Command): void => {
+  databaseOptions(
+    audit
+      .command('tail')
+      .summary('follow events as they are stored')
+      .description(
+        'Shows events as the database stores them, until interrupted; with --json one line of JSON each. ' +
+          'Connects to: the audit database, as role audit_read, audit_verify or its owner.',
+      ),
+  )
+    .option('--since <duration>', 'begin with events of the last …: 30s, 10m, 2h, 1d', '0s')
+    .option('--type <type>', "only this type; '*' stands for anything: 'stream.*'")
+    .option('--connection <name>', 'only of this connection')
+    .option('--principal <name>', 'only of this principal')
+    .action(tail);
+};

@@ -1,0 +1,88 @@
+import { resolve } from 'node:path';
+import type { Command } from 'commander';
+import { parseDocument } from 'yaml';
+import type { ZodType } from 'zod';
+import {
+  ConfigError,
+  type ConfigProblem,
+  EXIT,
+  formatProblem,
+  parseConfig,
+  readConfigText,
+} from '../runtime/index.ts';
+import { outputOf } from './output.ts';
+
+export type ProcessKind = 'relay' | 'agent' | 'gateway';
+
+/** Files that must be there before the process is started; others are made by it. */
+const READABLE_FILES: Readonly<Record<ProcessKind, readonly string[]>> = {
+  relay: ['tls.cert_file', 'tls.key_file', 'control.keyring_file'],
+  agent: ['ca_file', 'policy.bundle_file'],
+  gateway: ['ca_file'],
+};
+
+const schemaOf = async (kind: ProcessKind): Promise<ZodType> => {
+  switch (kind) {
+    case 'relay':
+      return (await import('../relay/index.ts')).relayConfigSchema;
+    case 'agent':
+      return (await import('../agent/index.ts')).agentConfigSchema;
+    case 'gateway':
+      return (await import('../gateway/index.ts')).gatewayConfigSchema;
+  }
+};
+
+/** Which process a configuration is for, from the keys that only one of them has. */
+export const kindOf = (text: string): ProcessKind => {
+  const value: unknown = parseDocument(text).toJS({ maxAliasCount: 100 });
+  const keys = new Set(typeof value === 'object' && value !== null ? Object.keys(value) : []);
+  if (['control', 'node', 'admin', 'public', 'tls'].some((key) => keys.has(key))) return 'relay';
+  if (['policy', 'audit', 'allow_loopback', 'time_zone'].some((key) => keys.has(key))) return 'agent';
+  return 'gateway';
+};
+
+/** Every problem of a configuration file, none when it is right. @throws AppError ERR_CONFIG_UNREADABLE */
+export const checkConfig = async (
+  file: string,
+  wanted?: ProcessKind,
+): Promise<{ kind: ProcessKind; problems: readonly ConfigProblem[] }> => {
+  const text = await readConfigText(file);
+  const kind = wanted ?? kindOf(text);
+  try {
+    parseConfig(text, resolve(file), await schemaOf(kind), { readableFiles: READABLE_FILES[kind] });
+    return { kind, problems: [] };
+  } catch (error) {
+    if (error instanceof ConfigError) return { kind, problems: error.problems };
+    throw error;
+  }
+};
+
+const KINDS: readonly string[] = ['relay', 'agent', 'gateway'];
+
+export const checkCommand = (program: Command): void => {
+  program
+    .command('check')
+    .summary('validate a configuration file, every problem at once')
+    .description(
+      'Validates relay.yaml, agent.yaml or gateway.yaml with its environment overrides and shows every problem ' +
+        'as file:line:col. Connects to nothing.',
+    )
+    .requiredOption('-c, --config <file>', 'the configuration')
+    .option('--kind <process>', 'relay, agent or gateway; default: told by its keys')
+    .action(async (options: { config: string; kind?: string }, command: Command) => {
+      const output = outputOf(command);
+      if (options.kind !== undefined && !KINDS.includes(options.kind)) {
+        command.error(`error: --kind is relay, agent or gateway, not ${JSON.stringify(options.kind)}`);
+      }
+      const { kind, problems } = await checkConfig(options.config, options.kind as ProcessKind | undefined);
+      const ok = problems.length === 0;
+      output.document({ ok, kind, problems });
+      for (const problem of problems) output.line(formatProblem(problem));
+      output.line(
+        ok
+          ? `${options.config}: a valid ${kind} configuration`
+          : `${problems.length} problem${problems.length === 1 ? '' : 's'} in ${options.config} (read as a ${kind} configuration)`,
+      );
+      if (!ok) output.exitWith(EXIT.usage);
+    });
+};

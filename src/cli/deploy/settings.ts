@@ -1,0 +1,131 @@
+import { stringify } from 'yaml';
+import {
+  formatHostPort,
+  type HostPort,
+  PRIVATE_FILE_MODE,
+  writeFileAtomically,
+} from '../../runtime/index.ts';
+
+/** What the three configurations of one installation are made from. Paths are written as they are given. */
+export interface Installation {
+  readonly namespace: string;
+  readonly node: string;
+  readonly agent: string;
+  readonly gateway: string;
+  /** How agents and gateways dial the relay. */
+  readonly public: {
+    readonly host: string;
+    readonly controlPort: number;
+    readonly dataPorts: readonly number[];
+  };
+  readonly relayListen: readonly HostPort[];
+  readonly adminListen: HostPort;
+  readonly statusListen: { readonly relay: HostPort; readonly agent: HostPort; readonly gateway: HostPort };
+  readonly caFile: string;
+  readonly certFile: string;
+  readonly keyFile: string;
+  readonly keyringFile: string;
+  readonly controlDatabaseFile: string;
+  readonly relayAuditDatabaseFile: string;
+  readonly agentAuditDatabaseFile: string;
+  readonly cutAfterSeconds: number | 'never';
+  readonly stateDirectory: { readonly relay: string; readonly agent: string; readonly gateway: string };
+  readonly auditKeyFile: { readonly relay: string; readonly agent: string };
+  readonly bundleFile: string;
+  readonly requireSigned: boolean;
+  readonly allowLoopback: readonly number[];
+  readonly allowAuditDatabase: boolean;
+  /** Streams may finish this long after a signal; undefined: the processes' own default. */
+  readonly drainSeconds?: number;
+  readonly connections: readonly {
+    readonly name: string;
+    readonly listen: HostPort;
+    readonly sendFile: string;
+    readonly listenFile: string;
+  }[];
+}
+
+type Yaml = Record<string, unknown>;
+
+const relays = (installation: Installation): Yaml[] => [
+  {
+    host: installation.public.host,
+    control_port: installation.public.controlPort,
+    data_ports: installation.public.dataPorts,
+  },
+];
+
+const limits = (installation: Installation): Yaml =>
+  installation.drainSeconds === undefined ? {} : { limits: { drain_seconds: installation.drainSeconds } };
+
+/** relay.yaml */
+export const relaySettings = (installation: Installation): Yaml => ({
+  namespace: installation.namespace,
+  node: installation.node,
+  state_dir: installation.stateDirectory.relay,
+  listen: installation.relayListen.map(formatHostPort),
+  tls: { cert_file: installation.certFile, key_file: installation.keyFile },
+  public: {
+    host: installation.public.host,
+    control_port: installation.public.controlPort,
+    data_ports: installation.public.dataPorts,
+  },
+  admin: { listen: formatHostPort(installation.adminListen) },
+  status: { listen: formatHostPort(installation.statusListen.relay) },
+  control: {
+    database_url_file: installation.controlDatabaseFile,
+    keyring_file: installation.keyringFile,
+    cut_after_seconds: installation.cutAfterSeconds,
+  },
+  audit: {
+    database_url_file: installation.relayAuditDatabaseFile,
+    spool_dir: `${installation.stateDirectory.relay}/spool`,
+    key_file: installation.auditKeyFile.relay,
+  },
+  ...(installation.drainSeconds === undefined ? {} : { drain_seconds: installation.drainSeconds }),
+});
+
+/** agent.yaml */
+export const agentSettings = (installation: Installation): Yaml => ({
+  namespace: installation.namespace,
+  name: installation.agent,
+  state_dir: installation.stateDirectory.agent,
+  relays: relays(installation),
+  ca_file: installation.caFile,
+  connections: installation.connections.map(({ listenFile }) => ({ connection_string_file: listenFile })),
+  policy: { bundle_file: installation.bundleFile, require_signed: installation.requireSigned },
+  audit: {
+    database_url_file: installation.agentAuditDatabaseFile,
+    spool_dir: `${installation.stateDirectory.agent}/spool`,
+    key_file: installation.auditKeyFile.agent,
+  },
+  allow_loopback: installation.allowLoopback,
+  allow_audit_database: installation.allowAuditDatabase,
+  status: { listen: formatHostPort(installation.statusListen.agent) },
+  ...limits(installation),
+});
+
+/** gateway.yaml */
+export const gatewaySettings = (installation: Installation): Yaml => ({
+  namespace: installation.namespace,
+  name: installation.gateway,
+  state_dir: installation.stateDirectory.gateway,
+  relays: relays(installation),
+  ca_file: installation.caFile,
+  connections: installation.connections.map(({ name, sendFile, listen }) => ({
+    name,
+    connection_string_file: sendFile,
+    listen: formatHostPort(listen),
+  })),
+  status: { listen: formatHostPort(installation.statusListen.gateway) },
+  ...limits(installation),
+});
+
+/** Writes one configuration with a heading, for the owner alone. */
+export const writeSettings = (file: string, heading: string, settings: Yaml): void => {
+  const comment = heading
+    .split('\n')
+    .map((line) => (line === '' ? '#' : `# ${line}`))
+    .join('\n');
+  writeFileAtomically(file, `${comment}\n${stringify(settings, { lineWidth: 100 })}`, PRIVATE_FILE_MODE);
+};

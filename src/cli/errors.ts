@@ -1,0 +1,50 @@
+import { EXIT, type ExitCode, foreignCodeOf, isAppError } from '../runtime/index.ts';
+
+/** Codes of the command line itself. */
+export type CliErrorCode =
+  | 'ERR_CLI_USAGE'
+  | 'ERR_CLI_STATE'
+  | 'ERR_CLI_STATE_LOCKED'
+  | 'ERR_CLI_NO_UP'
+  | 'ERR_CLI_POSTGRES'
+  | 'ERR_CLI_CHILD'
+  | 'ERR_CLI_FILE_EXISTS';
+
+const EXIT_OF_CODE: Readonly<Record<string, ExitCode>> = {
+  ERR_CLI_USAGE: EXIT.usage,
+  ERR_CLI_STATE: EXIT.usage,
+  ERR_CLI_STATE_LOCKED: EXIT.usage,
+  ERR_CLI_FILE_EXISTS: EXIT.usage,
+  ERR_CLI_NO_UP: EXIT.unreachable,
+  ERR_CLI_POSTGRES: EXIT.unreachable,
+  ERR_CLI_CHILD: EXIT.unreachable,
+  ERR_AUDIT_QUERY_UNKNOWN: EXIT.usage,
+  ERR_AUDIT_QUERY_FAILED: EXIT.usage,
+  ERR_LISTEN_REFUSED: EXIT.unreachable,
+};
+
+const USAGE_CODE = /^ERR_CONFIG_|_(USAGE|INVALID|MALFORMED|CONFIG|SYNTAX)$/;
+const UNREACHABLE_CODE = /_(UNREACHABLE|UNAVAILABLE|MISSING|OFFLINE|TIMEOUT)$/;
+/** What the system says when the other side is not there. */
+const UNREACHABLE_SYSTEM = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'ETIMEDOUT',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'EADDRINUSE',
+]);
+
+/** The exit code of interfaces.md for whatever ended a command. */
+export const exitCodeOf = (thrown: unknown): ExitCode => {
+  if (isAppError(thrown)) {
+    const exact = EXIT_OF_CODE[thrown.code];
+    if (exact !== undefined) return exact;
+    if (USAGE_CODE.test(thrown.code)) return EXIT.usage;
+    if (UNREACHABLE_CODE.test(thrown.code) || thrown.retryable) return EXIT.unreachable;
+    return EXIT.notSo;
+  }
+  return UNREACHABLE_SYSTEM.has(foreignCodeOf(thrown) ?? '') ? EXIT.unreachable : EXIT.notSo;
+};

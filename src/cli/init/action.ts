@@ -1,0 +1,250 @@
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { join, relative, resolve } from 'node:path';
+import { developmentBundle } from '../../policy/index.ts';
+import {
+  AppError,
+  environment,
+  formatHostPort,
+  type HostPort,
+  messageOf,
+  parseHostPort,
+  randomBytes,
+  systemClock,
+  writeFileAtomically,
+} from '../../runtime/index.ts';
+import { prepareDatabase } from '../deploy/database.ts';
+import { ensureAuthority, ensureKeyring, ensureServerCertificate, ensureTrust } from '../deploy/material.ts';
+import { provision } from '../deploy/provision.ts';
+import { parseListens, parsePublications, type Publication } from '../deploy/publication.ts';
+import {
+  agentSettings,
+  gatewaySettings,
+  type Installation,
+  relaySettings,
+  writeSettings,
+} from '../deploy/settings.ts';
+import type { Output } from '../output.ts';
+import { requireDatabaseUrl } from '../up/options.ts';
+import { programName } from '../up/screen.ts';
+import { packageRoot } from '../version.ts';
+import { writePolicySkeleton } from './policy-skeleton.ts';
+
+export interface InitOptions {
+  readonly publish?: readonly string[];
+  readonly listen?: readonly string[];
+  readonly host: string;
+  readonly relayPort?: readonly string[];
+  readonly admin: string;
+  readonly database?: string;
+}
+
+const LOOPBACK = '127.0.0.1';
+const NODE = 'relay-1';
+const AGENT = 'agent-1';
+const GATEWAY = 'gateway-1';
+/** Ports of the system that this one starts from: 5671 to connect, 9352 for data (product.md, A3). */
+const RELAY_PORTS = ['5671', '9352'];
+const STATUS_PORT = { relay: 9361, agent: 9362, gateway: 9363 };
+/** Where applications connect unless --listen says so: this, and one more for each connection. */
+const FIRST_LISTEN_PORT = 15_000;
+const PASSWORD_BYTES = 24;
+const CUT_AFTER_SECONDS = 300;
+
+const FILES = ['relay.yaml', 'agent.yaml', 'gateway.yaml', 'keyring.json', 'ca.key', 'trust.json', 'policy'];
+
+const openDirectory = (path: string): string => {
+  const directory = resolve(path);
+  const found = FILES.find((name) => existsSync(join(directory, name)));
+  if (found !== undefined) {
+    throw new AppError(
+      'ERR_CLI_FILE_EXISTS',
+      `${join(directory, found)} is there already; init overwrites nothing, give an empty directory`,
+    );
+  }
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    mkdirSync(join(directory, 'connections'), { mode: 0o700, recursive: true });
+  } catch (error) {
+    throw new AppError('ERR_CLI_STATE', `cannot make ${directory}: ${messageOf(error)}`, { cause: error });
+  }
+  return directory;
+};
+
+const portsOf = (texts: readonly string[]): number[] =>
+  (texts.length === 0 ? RELAY_PORTS : texts).map((text) => {
+    const { port } = parseHostPort(`localhost:${text}`);
+    if (port === 0) throw new AppError('ERR_CLI_USAGE', '--relay-port is 1 to 65535');
+    return port;
+  });
+
+const loopbackPorts = (publications: readonly Publication[]): number[] => [
+  ...new Set(
+    publications
+      .filter(({ target: { host } }) => host === 'localhost' || host === '::1' || host.startsWith('127.'))
+      .map(({ target }) => target.port),
+  ),
+];
+
+const NOTES = {
+  relay: 'A relay node. Give each further node its own name, host and state_dir, and the same two databases.',
+  agent:
+    'The agent, on the private network. Paths are taken from this directory: move the whole of it, or the files it\nnames. require_signed stays false until bundles are signed.',
+  gateway:
+    'The gateway, beside the applications. It needs its own keys and ca.pem, nothing else of this directory.',
+};
+
+/** The whole of `sallyport init`. */
+export const runInit = async (path: string, options: InitOptions, output: Output): Promise<void> => {
+  const clock = systemClock;
+  const publications = parsePublications(options.publish ?? []);
+  if (publications.length === 0) {
+    throw new AppError('ERR_CLI_USAGE', 'what is to be reached? give at least one --publish NAME=HOST:PORT');
+  }
+  const listens = parseListens(
+    options.listen ?? [],
+    publications.map(({ name }) => name),
+  );
+  const relayPorts = portsOf(options.relayPort ?? []);
+  const { host } = parseHostPort(`${options.host}:1`);
+  const adminListen = parseHostPort(options.admin);
+  const databaseUrl = options.database ?? environment['DATABASE_URL'];
+  if (databaseUrl === undefined || databaseUrl === '') {
+    throw new AppError(
+      'ERR_CLI_USAGE',
+      'init needs a PostgreSQL for connections, keys and audit: give --database URL or set DATABASE_URL',
+    );
+  }
+  requireDatabaseUrl(databaseUrl);
+  const directory = openDirectory(path);
+  const file = (name: string): string => join(directory, name);
+
+  output.progress('preparing the database …');
+  const roles = await prepareDatabase(databaseUrl, { node: NODE, agent: AGENT }, () =>
+    randomBytes(PASSWORD_BYTES).toString('base64url'),
+  );
+  output.progress('making keys and certificates …');
+  const authority = await ensureAuthority(
+    { certFile: file('ca.pem'), keyFile: file('ca.key') },
+    `Sallyport CA of ${host}`,
+    clock,
+  );
+  await ensureServerCertificate(
+    { certFile: file('relay.pem'), keyFile: file('relay.key') },
+    authority,
+    [...new Set([host, 'localhost'])],
+    clock,
+  );
+  ensureKeyring(file('keyring.json'));
+  ensureTrust(
+    { rootKeyFile: file('audit-root.key'), trustFile: file('trust.json') },
+    [
+      { kind: 'relay', name: NODE, keyFile: file('relay-audit.key') },
+      { kind: 'agent', name: AGENT, keyFile: file('agent-audit.key') },
+    ],
+    clock,
+  );
+  output.progress('preparing connections and keys …');
+  const provisioned = await provision({
+    databaseUrl,
+    keyringFile: file('keyring.json'),
+    namespace: host,
+    node: NODE,
+    publicPort: relayPorts[0] ?? 0,
+    publications,
+    directory: file('connections'),
+    tokenFile: file('owner.token'),
+    clock,
+  });
+  writePolicySkeleton(file('policy'), publications);
+  const defaultBundle = readFileSync(new URL('policies/dist/default.tar.gz', packageRoot));
+  writeFileAtomically(
+    file('bundle.tar.gz'),
+    developmentBundle(
+      defaultBundle,
+      publications.map(({ name, target }) => ({ name, ...target })),
+    ),
+  );
+  for (const [name, url] of [
+    ['control-database.url', databaseUrl],
+    ['relay-audit-database.url', roles.relayAuditUrl],
+    ['agent-audit-database.url', roles.agentAuditUrl],
+  ] as const) {
+    writeFileAtomically(file(name), `${url}\n`);
+  }
+  const listenOf = (name: string, index: number): HostPort =>
+    listens.get(name) ?? { host: LOOPBACK, port: FIRST_LISTEN_PORT + index };
+  const status = (port: number): HostPort => ({ host: LOOPBACK, port });
+  const installation: Installation = {
+    namespace: host,
+    node: NODE,
+    agent: AGENT,
+    gateway: GATEWAY,
+    public: { host, controlPort: relayPorts[0] ?? 0, dataPorts: [...relayPorts].reverse() },
+    relayListen: relayPorts.map((port) => ({ host: host === 'localhost' ? LOOPBACK : '0.0.0.0', port })),
+    adminListen,
+    statusListen: {
+      relay: status(STATUS_PORT.relay),
+      agent: status(STATUS_PORT.agent),
+      gateway: status(STATUS_PORT.gateway),
+    },
+    caFile: 'ca.pem',
+    certFile: 'relay.pem',
+    keyFile: 'relay.key',
+    keyringFile: 'keyring.json',
+    controlDatabaseFile: 'control-database.url',
+    relayAuditDatabaseFile: 'relay-audit-database.url',
+    agentAuditDatabaseFile: 'agent-audit-database.url',
+    cutAfterSeconds: CUT_AFTER_SECONDS,
+    stateDirectory: { relay: 'state/relay', agent: 'state/agent', gateway: 'state/gateway' },
+    auditKeyFile: { relay: 'relay-audit.key', agent: 'agent-audit.key' },
+    bundleFile: 'bundle.tar.gz',
+    requireSigned: false,
+    allowLoopback: loopbackPorts(publications),
+    allowAuditDatabase: false,
+    connections: provisioned.connections.map(({ name, sendFile, listenFile }, index) => ({
+      name,
+      sendFile: relative(directory, sendFile),
+      listenFile: relative(directory, listenFile),
+      listen: listenOf(name, index),
+    })),
+  };
+  writeSettings(file('relay.yaml'), NOTES.relay, relaySettings(installation));
+  writeSettings(file('agent.yaml'), NOTES.agent, agentSettings(installation));
+  writeSettings(file('gateway.yaml'), NOTES.gateway, gatewaySettings(installation));
+
+  const typed = relative(process.cwd(), directory) || '.';
+  const program_ = programName();
+  const commands = [
+    `${program_} relay -c ${typed}/relay.yaml`,
+    `${program_} agent -c ${typed}/agent.yaml`,
+    `${program_} gateway -c ${typed}/gateway.yaml`,
+    `${program_} status --admin http://${formatHostPort(adminListen)} --token-file ${typed}/owner.token`,
+  ];
+  output.progress(undefined);
+  output.document({
+    directory,
+    owner_token_file: file('owner.token'),
+    trust_file: file('trust.json'),
+    admin_url: `http://${formatHostPort(adminListen)}`,
+    connections: installation.connections.map(({ name, listen }, index) => ({
+      name,
+      target: formatHostPort(publications[index]?.target ?? { host: '', port: 0 }),
+      listen: formatHostPort(listen),
+    })),
+    commands,
+  });
+  output.line(`Written to ${directory}, for your eyes only (0600). The database is up to date.`);
+  output.line();
+  output.line(`Owner code (also in ${typed}/owner.token): ${provisioned.ownerToken}`);
+  output.line();
+  output.line('Start the three processes, each where it belongs:');
+  for (const text of commands.slice(0, 3)) output.line(`  ${text}`);
+  output.line('and look:');
+  output.line(`  ${commands[3] ?? ''}`);
+  output.line();
+  output.line(`bundle.tar.gz allows exactly these targets. Edit ${typed}/policy and compile it (needs OPA):`);
+  output.line(`  ${program_} policy build ${typed}/policy -o ${typed}/bundle.tar.gz`);
+  output.line(
+    `Take ${typed}/audit-root.key and ca.key off this machine: they are needed to add processes, not to run.`,
+  );
+};

@@ -1,0 +1,67 @@
+import type { Command } from 'commander';
+import type { AuthRuleView, DisclosedKeyView } from '../../control/index.ts';
+import { outputOf } from '../output.ts';
+import { adminClientOf, adminOptions } from './admin-client.ts';
+import { parseAuthRule, showKeys } from './words.ts';
+
+/** `auth-rule list|create|delete`. */
+export const authRuleCommands = (program: Command): void => {
+  const group = program
+    .command('auth-rule')
+    .description(
+      'SAS authorization rules of connections and of the namespace. Connects to: the management API.',
+    );
+
+  adminOptions(
+    group
+      .command('list')
+      .description('every auth-rule')
+      .option('--connection <name>', 'of one connection; "namespace" for the namespace\'s own'),
+  ).action(async (options: { connection?: string }, command: Command) => {
+    const output = outputOf(command);
+    const rows = await adminClientOf(command).list<AuthRuleView>('/auth-rules', {
+      scope: options.connection,
+    });
+    output.document(rows);
+    output.table(rows, [
+      { title: 'auth-rule', value: (row) => `${row.connection ?? 'namespace'}/${row.name}` },
+      { title: 'claims', value: (row) => row.claims.join(',') },
+      { title: 'created', value: (row) => row.created_at },
+    ]);
+  });
+
+  adminOptions(
+    group
+      .command('create <auth-rule>')
+      .description(
+        'a new auth-rule CONNECTION/NAME or namespace/NAME; prints its connection strings, this once',
+      )
+      .requiredOption('--claims <list>', 'out of Listen,Send,Manage'),
+  ).action(async (text: string, options: { claims: string }, command: Command) => {
+    const output = outputOf(command);
+    const { scope, name } = parseAuthRule(text);
+    const claims = options.claims.split(',').map((claim) => claim.trim());
+    const made = await adminClientOf(command).post<AuthRuleView & { keys: DisclosedKeyView[] }>(
+      '/auth-rules',
+      {
+        scope,
+        name,
+        claims,
+      },
+    );
+    output.document(made);
+    showKeys(output, made.keys);
+    output.note('these keys are not shown again');
+  });
+
+  adminOptions(
+    group
+      .command('delete <auth-rule>')
+      .description('remove an auth-rule: its keys are revoked, its streams end'),
+  ).action(async (text: string, _options: object, command: Command) => {
+    const output = outputOf(command);
+    const gone = await adminClientOf(command).delete<{ revoked_keys: number }>(parseAuthRule(text).path);
+    output.document(gone);
+    output.line(`removed ${text}; ${gone.revoked_keys} keys revoked`);
+  });
+};

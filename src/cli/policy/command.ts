@@ -1,0 +1,58 @@
+import { resolve } from 'node:path';
+import type { Command } from 'commander';
+import { buildBundle, checkPolicies, diagnosticText, findOpa } from '../../policy/index.ts';
+import { AppError, EXIT } from '../../runtime/index.ts';
+import type { CliErrorCode } from '../errors.ts';
+import { outputOf } from '../output.ts';
+
+interface BuildFlags {
+  readonly output: string;
+  readonly sequence?: string;
+  readonly revision?: string;
+}
+
+const sequenceOf = (text: string): number => {
+  if (/^[1-9]\d{0,15}$/.test(text) && Number.isSafeInteger(Number(text))) return Number(text);
+  throw new AppError<CliErrorCode>('ERR_CLI_USAGE', `--sequence '${text}' is not a positive integer`);
+};
+
+const build = async (directory: string, flags: BuildFlags, command: Command): Promise<void> => {
+  const output = outputOf(command);
+  const file = resolve(flags.output);
+  const options = {
+    opa: await findOpa(),
+    ...(flags.sequence === undefined ? {} : { sequence: sequenceOf(flags.sequence) }),
+    ...(flags.revision === undefined ? {} : { revision: flags.revision }),
+  };
+  const { bytes, sequence, revision, rules, vectors } = await buildBundle(directory, file, options);
+  output.document({ file, bytes: bytes.length, sequence, revision, rules, vectors });
+  const counts = `${String(rules)} rules, ${String(vectors)} vectors`;
+  output.line(`${file}: sequence ${String(sequence)}, revision '${revision}', ${counts}`);
+};
+
+const check = async (directory: string, _flags: object, command: Command): Promise<void> => {
+  const output = outputOf(command);
+  const found = await checkPolicies(directory, await findOpa());
+  output.document({ ok: found.length === 0, findings: found });
+  for (const diagnostic of found) output.line(diagnosticText(diagnostic));
+  if (found.length === 0) output.note(`${directory}: no findings`);
+  else output.exitWith(EXIT.notSo);
+};
+
+/** `sallyport policy …` */
+export const policyCommand = (program: Command): void => {
+  const policy = program.command('policy').description('write, check and build policy bundles');
+  policy
+    .command('build')
+    .description('compile a policy directory into a bundle; connects to nothing, needs opa')
+    .argument('<dir>', 'policy directory')
+    .requiredOption('-o, --output <file>', 'bundle to write')
+    .option('--sequence <number>', 'integer that rises with every roll-out; default: .manifest')
+    .option('--revision <text>', 'name of this bundle for people; default: .manifest')
+    .action(build);
+  policy
+    .command('check')
+    .description('check a policy directory: opa, formatting, our lints; connects to nothing, needs opa')
+    .argument('<dir>', 'policy directory')
+    .action(check);
+};

@@ -1,0 +1,452 @@
+import { rmSync } from 'node:fs';
+import {
+  AppError,
+  type Clock,
+  formatHostPort,
+  type HostPort,
+  messageOf,
+  writeFileAtomically,
+} from '../../runtime/index.ts';
+import { type DatabaseRoles, prepareDatabase, withRole } from '../deploy/database.ts';
+import { ensureAuthority, ensureKeyring, ensureServerCertificate, ensureTrust } from '../deploy/material.ts';
+import { provision, type Provisioned } from '../deploy/provision.ts';
+import type { Publication } from '../deploy/publication.ts';
+import {
+  agentSettings,
+  gatewaySettings,
+  type Installation,
+  relaySettings,
+  writeSettings,
+} from '../deploy/settings.ts';
+import type { Output } from '../output.ts';
+import type { ReadyFile } from '../ready-file.ts';
+import { version } from '../version.ts';
+import { type Child, startChild } from './child.ts';
+import { endLeftovers } from './leftovers.ts';
+import { takeLock } from './lock.ts';
+import {
+  AUDIT_CONNECTION,
+  FORBIDDEN_CONNECTION,
+  FORBIDDEN_TARGET,
+  requireDatabaseUrl,
+  type UpOptions,
+} from './options.ts';
+import { openPolicySource, type PolicySource } from './policy-source.ts';
+import { choosePort } from './port.ts';
+import { type EmbeddedPostgres, startEmbeddedPostgres, stopLeftoverPostgres } from './postgres.ts';
+import { identityOf, type ProcessIdentity } from './process-identity.ts';
+import { waitUntilReady } from './readiness.ts';
+import {
+  openStateDirectory,
+  passwordOf,
+  readState,
+  type StatePaths,
+  type UpState,
+  writeState,
+} from './state.ts';
+
+/** What `up` calls its own parts; the relay's name must be one that TLS can verify and SNI can carry. */
+const HOST = 'localhost';
+const LOOPBACK = '127.0.0.1';
+const NODE = 'relay-1';
+const AGENT = 'agent-1';
+const GATEWAY = 'gateway-1';
+
+const READY_DEADLINE_MS = 30_000;
+/** Streams may finish this long when `up` stops (protocol.md, Liveness). */
+const DRAIN_SECONDS = 2;
+const CHILD_STOP_MS = 2_800;
+const DEFAULT_POSTGRES_PORT = 5432;
+const MAX_DATABASE_DEATHS = 3;
+
+const CHILD_NAMES = ['relay', 'agent', 'gateway'] as const;
+type ChildName = (typeof CHILD_NAMES)[number];
+
+export interface UpRunOptions {
+  readonly options: UpOptions;
+  /** Further connections for this start only. */
+  readonly extra: readonly Publication[];
+  readonly output: Output;
+  readonly clock: Clock;
+}
+
+/** One `up`: everything it starts, in order, and stops, in the other order. */
+export class UpRun {
+  readonly #given: UpRunOptions;
+  readonly #paths: StatePaths;
+  readonly #releaseLock: () => void;
+  readonly #aborted = new AbortController();
+  readonly #children = new Map<ChildName, Child>();
+  readonly #state: UpState;
+  #postgres: EmbeddedPostgres | undefined;
+  #policy: PolicySource | undefined;
+  #ready: ReadyFile | undefined;
+  #databaseDeaths = 0;
+  readonly #startedMs: number;
+  #giveUp: (error: AppError) => void = () => undefined;
+  /** Rejects when something essential ends for good. */
+  readonly failed: Promise<never>;
+
+  /** Takes the state directory. @throws AppError ERR_CLI_STATE, ERR_CLI_STATE_LOCKED */
+  constructor(given: UpRunOptions) {
+    this.#given = given;
+    this.#startedMs = given.clock.monotonicMs();
+    this.#paths = openStateDirectory(given.options.stateDirectory);
+    this.#releaseLock = takeLock(this.#paths.root);
+    try {
+      this.#state = readState(this.#paths);
+      rmSync(this.#paths.readyFile, { force: true });
+    } catch (error) {
+      this.#releaseLock();
+      throw error;
+    }
+    this.failed = new Promise((_, reject) => {
+      this.#giveUp = reject;
+    });
+    this.failed.catch(() => undefined);
+  }
+
+  /** Starts everything; resolves once a stream would work. */
+  async start(): Promise<ReadyFile> {
+    const { output, clock } = this.#given;
+    await endLeftovers(this.#state.processes, clock, (text) => output.note(text));
+    if (this.#given.options.databaseUrl === undefined) {
+      await stopLeftoverPostgres(this.#paths.databaseDirectory, clock);
+    }
+    const [databaseUrl, certificates] = await Promise.all([this.#openDatabase(), this.#certificates()]);
+    this.#step('preparing the database');
+    const roles = await prepareDatabase(databaseUrl, { node: NODE, agent: AGENT }, (role) =>
+      passwordOf(this.#state, role),
+    );
+    const relayPort = await this.#port('relay', 'the relay');
+    const publications = this.#publications(databaseUrl);
+    this.#step('preparing connections and keys');
+    const provisioned = await provision({
+      databaseUrl,
+      keyringFile: certificates.keyringFile,
+      namespace: HOST,
+      node: NODE,
+      publicPort: relayPort,
+      publications,
+      directory: this.#paths.connectionDirectory,
+      tokenFile: this.#paths.file('owner.token'),
+      clock,
+    });
+    this.#step('preparing the policy');
+    this.#policy = await this.#openPolicy(publications);
+    const installation = await this.#installation(databaseUrl, roles, relayPort, provisioned, publications);
+    writeSettings(this.#paths.config('relay'), heading('relay'), relaySettings(installation));
+    writeSettings(this.#paths.config('agent'), heading('agent'), agentSettings(installation));
+    writeSettings(this.#paths.config('gateway'), heading('gateway'), gatewaySettings(installation));
+    this.#step('starting relay, agent and gateway');
+    await this.#startChildren(installation);
+    return this.#writeReady(installation, databaseUrl, roles, publications);
+  }
+
+  get ready(): ReadyFile | undefined {
+    return this.#ready;
+  }
+
+  /** Stops what was started: entrance first, database last. Idempotent. */
+  async stop(): Promise<void> {
+    this.#aborted.abort();
+    this.#policy?.close();
+    rmSync(this.#paths.readyFile, { force: true });
+    if (this.#given.options.readyFile !== undefined) rmSync(this.#given.options.readyFile, { force: true });
+    for (const name of ['gateway', 'agent', 'relay'] as const) {
+      await this.#children.get(name)?.stop(CHILD_STOP_MS);
+    }
+    await this.#postgres?.stop();
+    this.#releaseLock();
+  }
+
+  #step(text: string): void {
+    if (this.#aborted.signal.aborted) throw new AppError('ERR_CLI_CHILD', 'stopped while starting');
+    const { output, clock } = this.#given;
+    output.detail(`${((clock.monotonicMs() - this.#startedMs) / 1000).toFixed(2)} s: ${text}`);
+    output.progress(`${text} …`);
+  }
+
+  async #port(key: string, what: string): Promise<number> {
+    const { port, changed } = await choosePort(this.#state.ports[key], LOOPBACK);
+    if (changed) {
+      this.#given.output.note(`port ${this.#state.ports[key] ?? 0} of ${what} is taken now; using ${port}`);
+    }
+    this.#state.ports[key] = port;
+    return port;
+  }
+
+  async #openDatabase(): Promise<string> {
+    const { databaseUrl } = this.#given.options;
+    if (databaseUrl !== undefined) return databaseUrl;
+    this.#step('starting PostgreSQL');
+    const port = await this.#port('postgres', 'PostgreSQL');
+    passwordOf(this.#state, 'sallyport');
+    writeState(this.#paths, this.#state);
+    this.#postgres = await this.#startPostgres(port);
+    return this.#postgres.urlOf('postgres');
+  }
+
+  #startPostgres(port: number): Promise<EmbeddedPostgres> {
+    const { clock } = this.#given;
+    return startEmbeddedPostgres({
+      dataDirectory: this.#paths.databaseDirectory,
+      logFile: this.#paths.log('postgres'),
+      port,
+      password: passwordOf(this.#state, 'sallyport'),
+      clock,
+      onDeath: (detail) => void this.#restartPostgres(port, detail),
+    });
+  }
+
+  async #restartPostgres(port: number, detail: string): Promise<void> {
+    if (this.#aborted.signal.aborted) return;
+    this.#databaseDeaths += 1;
+    if (this.#databaseDeaths > MAX_DATABASE_DEATHS) {
+      this.#giveUp(
+        new AppError('ERR_CLI_POSTGRES', `PostgreSQL died ${this.#databaseDeaths} times (${detail})`),
+      );
+      return;
+    }
+    this.#given.output.note(`PostgreSQL died (${detail}); starting it again`);
+    try {
+      this.#postgres = await this.#startPostgres(port);
+      this.#rememberProcesses();
+    } catch (error) {
+      this.#giveUp(new AppError('ERR_CLI_POSTGRES', messageOf(error), { cause: error }));
+    }
+  }
+
+  async #certificates(): Promise<{ keyringFile: string }> {
+    const { clock } = this.#given;
+    const file = (name: string): string => this.#paths.file(name);
+    const authority = await ensureAuthority(
+      { certFile: file('ca.pem'), keyFile: file('ca.key') },
+      'Sallyport development CA',
+      clock,
+    );
+    await ensureServerCertificate(
+      { certFile: file('relay.pem'), keyFile: file('relay.key') },
+      authority,
+      [HOST, LOOPBACK],
+      clock,
+    );
+    const keyringFile = file('keyring.json');
+    ensureKeyring(keyringFile);
+    ensureTrust(
+      { rootKeyFile: file('audit-root.key'), trustFile: file('trust.json') },
+      [
+        { kind: 'relay', name: NODE, keyFile: file('relay-audit.key') },
+        { kind: 'agent', name: AGENT, keyFile: file('agent-audit.key') },
+      ],
+      clock,
+    );
+    return { keyringFile };
+  }
+
+  /** Where the audit database is, as a target. */
+  #publications(databaseUrl: string): Publication[] {
+    const { options, extra } = this.#given;
+    const url = requireDatabaseUrl(databaseUrl);
+    const target: HostPort = {
+      host: url.hostname.replace(/^\[|\]$/g, ''),
+      port: url.port === '' ? DEFAULT_POSTGRES_PORT : Number(url.port),
+    };
+    const examples = options.withExamples
+      ? [
+          { name: AUDIT_CONNECTION, target },
+          { name: FORBIDDEN_CONNECTION, target: FORBIDDEN_TARGET },
+        ]
+      : [];
+    return [...examples, ...options.publications, ...extra];
+  }
+
+  #openPolicy(publications: readonly Publication[]): Promise<PolicySource> {
+    return openPolicySource({
+      choice: this.#given.options.policy,
+      bundleFile: this.#paths.bundleFile,
+      connections: publications.map(({ name, target }) => ({ name, ...target })),
+      forbidden: publications.map(({ name }) => name).filter((name) => name === FORBIDDEN_CONNECTION),
+      before: this.#state.policy,
+      clock: this.#given.clock,
+      onBuilt: (built) => {
+        this.#state.policy = built;
+        writeState(this.#paths, this.#state);
+      },
+      note: (text) => this.#given.output.note(text),
+    });
+  }
+
+  async #listenOf(name: string): Promise<HostPort> {
+    const given = this.#given.options.listens.get(name);
+    if (given !== undefined && given.port !== 0) return given;
+    return {
+      host: given?.host ?? LOOPBACK,
+      port: await this.#port(`connection ${name}`, `connection ${name}`),
+    };
+  }
+
+  async #installation(
+    databaseUrl: string,
+    roles: DatabaseRoles,
+    relayPort: number,
+    provisioned: Provisioned,
+    publications: readonly Publication[],
+  ): Promise<Installation> {
+    const file = (name: string): string => this.#paths.file(name);
+    const secret = (name: string, text: string): string => {
+      writeFileAtomically(file(name), `${text}\n`);
+      return file(name);
+    };
+    const loopback = async (key: string): Promise<HostPort> => ({
+      host: LOOPBACK,
+      port: await this.#port(key, `the ${key} listener`),
+    });
+    const connections = [];
+    for (const { name, sendFile, listenFile } of provisioned.connections) {
+      connections.push({ name, sendFile, listenFile, listen: await this.#listenOf(name) });
+    }
+    const loopbackTargets = publications.filter(({ target }) => isLoopback(target.host));
+    const installation: Installation = {
+      namespace: HOST,
+      node: NODE,
+      agent: AGENT,
+      gateway: GATEWAY,
+      public: { host: HOST, controlPort: relayPort, dataPorts: [relayPort] },
+      relayListen: [{ host: LOOPBACK, port: relayPort }],
+      adminListen: await loopback('admin'),
+      statusListen: {
+        relay: await loopback('relay-status'),
+        agent: await loopback('agent-status'),
+        gateway: await loopback('gateway-status'),
+      },
+      caFile: file('ca.pem'),
+      certFile: file('relay.pem'),
+      keyFile: file('relay.key'),
+      keyringFile: file('keyring.json'),
+      controlDatabaseFile: secret('control-database.url', databaseUrl),
+      relayAuditDatabaseFile: secret('relay-audit-database.url', roles.relayAuditUrl),
+      agentAuditDatabaseFile: secret('agent-audit-database.url', roles.agentAuditUrl),
+      cutAfterSeconds: 'never',
+      stateDirectory: { relay: file('relay'), agent: file('agent'), gateway: file('gateway') },
+      auditKeyFile: { relay: file('relay-audit.key'), agent: file('agent-audit.key') },
+      bundleFile: this.#policy?.bundleFile ?? this.#paths.bundleFile,
+      requireSigned: false,
+      allowLoopback: [...new Set(loopbackTargets.map(({ target }) => target.port))],
+      allowAuditDatabase: this.#given.options.withExamples,
+      drainSeconds: DRAIN_SECONDS,
+      connections,
+    };
+    writeState(this.#paths, this.#state);
+    return installation;
+  }
+
+  async #startChildren(installation: Installation): Promise<void> {
+    const { output, clock } = this.#given;
+    for (const name of CHILD_NAMES) {
+      const child = startChild({
+        name,
+        configFile: this.#paths.config(name),
+        logFile: this.#paths.log(name),
+        clock,
+        verbose: output.verbose,
+        onRestart: (detail) => {
+          output.note(`the ${name} died (${detail}); starting it again`);
+          clock.after(RESTART_NOTICE_MS, () => this.#rememberProcesses());
+        },
+        onGivenUp: (detail) => this.#giveUp(new AppError('ERR_CLI_CHILD', detail)),
+      });
+      this.#children.set(name, child);
+    }
+    this.#rememberProcesses();
+    for (const name of CHILD_NAMES) {
+      const child = this.#children.get(name);
+      if (child === undefined) continue;
+      this.#step(`waiting for the ${name}`);
+      const url = `http://${formatHostPort(installation.statusListen[name])}`;
+      const ready = waitUntilReady(url, READY_DEADLINE_MS, clock, this.#aborted.signal);
+      const answer = await Promise.race([
+        ready,
+        ...[...this.#children.values()].map((one) => one.failedToStart),
+      ]);
+      if (!answer.ready) {
+        throw new AppError(
+          'ERR_CLI_CHILD',
+          `the ${name} is not ready: ${answer.reasons.join('; ')}; its log is ${this.#paths.log(name)}`,
+        );
+      }
+    }
+    this.#step('done');
+    for (const child of this.#children.values()) child.supervise();
+  }
+
+  /** So that the next start can wait for them, and so that the ready file names the processes that run. */
+  #rememberProcesses(): void {
+    if (this.#aborted.signal.aborted) return;
+    const pids = [...this.#children.values()].map(({ pid }) => pid);
+    this.#state.processes = pids.map(identityOf) satisfies readonly ProcessIdentity[];
+    writeState(this.#paths, this.#state);
+    if (this.#ready !== undefined) this.#putReady({ ...this.#ready, pids: this.#pids() });
+  }
+
+  #pids(): ReadyFile['pids'] {
+    const pidOf = (name: ChildName): number => this.#children.get(name)?.pid ?? 0;
+    return {
+      relay: pidOf('relay'),
+      agent: pidOf('agent'),
+      gateway: pidOf('gateway'),
+      postgres: this.#postgres?.pid ?? null,
+    };
+  }
+
+  #putReady(ready: ReadyFile): void {
+    this.#ready = ready;
+    const text = `${JSON.stringify(ready, null, 2)}\n`;
+    writeFileAtomically(this.#paths.readyFile, text);
+    if (this.#given.options.readyFile !== undefined) writeFileAtomically(this.#given.options.readyFile, text);
+  }
+
+  #writeReady(
+    installation: Installation,
+    databaseUrl: string,
+    roles: DatabaseRoles,
+    publications: readonly Publication[],
+  ): ReadyFile {
+    const targets = new Map(publications.map(({ name, target }) => [name, formatHostPort(target)]));
+    const audit = installation.connections.find(({ name }) => name === AUDIT_CONNECTION);
+    const ready: ReadyFile = {
+      version,
+      pids: this.#pids(),
+      relay: {
+        url: `https://${HOST}:${installation.public.controlPort}`,
+        admin_url: `http://${formatHostPort(installation.adminListen)}`,
+      },
+      admin_token_file: this.#paths.file('owner.token'),
+      ca_file: installation.caFile,
+      trust_file: this.#paths.file('trust.json'),
+      database_url: databaseUrl,
+      audit_read_url: audit === undefined ? null : withRole(databaseUrl, roles.reader, audit.listen),
+      state_dir: this.#paths.root,
+      policy_bundle: installation.bundleFile,
+      agent: { name: AGENT, status_url: `http://${formatHostPort(installation.statusListen.agent)}` },
+      gateway: { status_url: `http://${formatHostPort(installation.statusListen.gateway)}` },
+      connections: installation.connections.map((connection) => ({
+        name: connection.name,
+        target: targets.get(connection.name) ?? '',
+        listen: formatHostPort(connection.listen),
+        send_connection_string_file: connection.sendFile,
+        listen_connection_string_file: connection.listenFile,
+      })),
+    };
+    this.#putReady(ready);
+    return ready;
+  }
+}
+
+/** A restarted process has its pid by then. */
+const RESTART_NOTICE_MS = 500;
+
+const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || /^127\./.test(host);
+
+const heading = (name: string): string =>
+  `Written by \`sallyport up\` at each start; changes here are lost. What a deployment's ${name}.yaml looks like\nis shown by \`sallyport init DIR\`.`;

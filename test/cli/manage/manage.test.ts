@@ -1,0 +1,212 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test, type TestContext } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { apiFixture } from '../../control/api-fixture.ts';
+import { liveStateOf } from '../../control/control-fixture.ts';
+import { startPostgres, type TestPostgres } from '../../support/postgres.ts';
+
+const BIN = fileURLToPath(new URL('../../../bin/sallyport', import.meta.url));
+
+let postgres: TestPostgres;
+before(async () => {
+  postgres = await startPostgres();
+});
+after(() => postgres.stop());
+
+interface Ran {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs one command line to its end, in an empty directory. */
+const runIn = async (
+  directory: string,
+  args: readonly string[],
+  env: Record<string, string>,
+  input = '',
+): Promise<Ran> => {
+  const child = spawn(process.execPath, [BIN, ...args], {
+    cwd: directory,
+    env: { PATH: process.env['PATH'] ?? '', HOME: directory, ...env },
+  });
+  let stdout = '';
+  let stderr = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
+  child.stdin.end(input);
+  const [code] = (await once(child, 'close')) as [number | null];
+  return { code, stdout, stderr };
+};
+
+const setUp = async (t: TestContext) => {
+  const stream = {
+    stream_id: '0190a0b0-0000-7000-8000-000000000001',
+    connection: 'orders',
+    principal: 'defaultSender',
+    key_id: 'k_00000000000000000001',
+    agent: 'a\u001b[2J',
+    gateway: 'g',
+    target: 'db.internal:5432',
+    opened_at: '2026-01-01T00:00:00.000Z',
+    bytes_up: 1,
+    bytes_down: 2,
+    policy_rule: null,
+  };
+  const live = liveStateOf({ streamList: [stream], closeStream: async (id) => id === stream.stream_id });
+  const fixture = await apiFixture(t, postgres, { live });
+  const directory = await mkdtemp(join(tmpdir(), 'sallyport-cli-'));
+  t.after(() => rm(directory, { recursive: true, force: true }));
+  const tokenFile = join(directory, 'token');
+  await writeFile(tokenFile, `${fixture.api.ownerToken}\n`);
+  await chmod(tokenFile, 0o600);
+  const env = { SALLYPORT_ADMIN_URL: fixture.api.url, SALLYPORT_ADMIN_TOKEN_FILE: tokenFile };
+  const run = (args: readonly string[], input?: string): Promise<Ran> => runIn(directory, args, env, input);
+  const json = async (args: readonly string[], input?: string): Promise<unknown> => {
+    const ran = await run([...args, '--json'], input);
+    assert.equal(ran.code, 0, ran.stderr);
+    return JSON.parse(ran.stdout);
+  };
+  return { ...fixture, directory, run, json, stream };
+};
+
+test('the life of a connection by command line', async (t) => {
+  const { control, run, json } = await setUp(t);
+  control.revocations.onRevoked(() => ({ links: 2, streams: 5 }));
+  const made = (await json([
+    'connection',
+    'create',
+    'orders',
+    '--target',
+    'db.internal:5432',
+    '--label',
+    'a=b',
+  ])) as {
+    keys: { key_id: string; auth_rule: string; slot: string; key: string; connection_string: string }[];
+  };
+  const sender = made.keys.find((key) => key.auth_rule === 'defaultSender' && key.slot === 'primary');
+  assert.ok(sender);
+  assert.match(
+    (await run(['connection', 'list'])).stdout,
+    /^NAME +TARGET +LABELS +CREATED\norders +db\.internal:5432 +a=b /,
+  );
+
+  const keys = (await json(['key', 'list', '--connection', 'orders'])) as Record<string, unknown>[];
+  assert.equal(keys.length, 4);
+  assert.deepEqual(Object.keys(keys[0] ?? {}).slice(0, 7), [
+    'key_id',
+    'connection',
+    'auth_rule',
+    'slot',
+    'claims',
+    'state',
+    'last_used_at',
+  ]);
+  const found = (await json(['key', 'find'], sender.connection_string)) as { key_id: string };
+  assert.equal(found.key_id, sender.key_id);
+  const unknown = await run(['key', 'find', '--json'], 'bm8gc3VjaCBrZXk=');
+  assert.equal(unknown.code, 1);
+
+  const rotated = await run([
+    'key',
+    'rotate',
+    'orders/defaultSender',
+    '--slot',
+    'secondary',
+    '--retire-after',
+    '24h',
+  ]);
+  assert.match(rotated.stdout, /SharedAccessKey=.*;EntityPath=orders\n/);
+  assert.match(rotated.stdout, /goes on until/);
+
+  const dry = (await json(['key', 'revoke', sender.key_id, '--dry-run'])) as { dry_run: boolean };
+  assert.equal(dry.dry_run, true);
+  const revoked = (await json([
+    'key',
+    'revoke',
+    '--auth-rule',
+    'orders/defaultSender',
+    '--slot',
+    'primary',
+    '--reason',
+    'leaked',
+  ])) as { ms: number };
+  assert.deepEqual(
+    { ...revoked, ms: 0 },
+    { key_id: sender.key_id, nodes: 1, links: 2, streams: 5, ms: 0, pending: [] },
+  );
+  assert.match((await run(['revocation', 'list'])).stdout, /leaked/);
+  const gone = await run(['connection', 'delete', 'orders']);
+  assert.match(gone.stdout, /deleted orders; 4 keys revoked/);
+});
+
+test('revoke exits 1 while a node is pending, and names it', async (t) => {
+  const { api, run } = await setUp(t);
+  const keys = await api.create('orders');
+  const ran = await run(['key', 'revoke', keys[0]?.key_id ?? '', '--json']);
+  assert.equal(ran.code, 1);
+  const result = JSON.parse(ran.stdout) as { pending: { kind: string; name: string }[] };
+  assert.deepEqual(
+    result.pending.map((one) => [one.kind, one.name]),
+    [['node', 'node-1']],
+  );
+});
+
+test('streams are shown with foreign text escaped, and closed', async (t) => {
+  const { run, json, stream } = await setUp(t);
+  assert.deepEqual(await json(['stream', 'list']), [stream]);
+  const listed = await run(['stream', 'list']);
+  assert.ok(listed.stdout.includes('a\\u001b[2J') && !listed.stdout.includes('\u001b'));
+  assert.deepEqual(await json(['stream', 'show', stream.stream_id]), stream);
+  assert.match((await run(['stream', 'close', stream.stream_id])).stdout, /^closed 0190a0b0/);
+});
+
+test('tokens and auth-rules by command line', async (t) => {
+  const { api, run, json } = await setUp(t);
+  await api.create('orders');
+  const made = (await json(['token', 'create', 'ci', '--role', 'auditor', '--expires-after', '30d'])) as {
+    id: string;
+  };
+  assert.match((await run(['token', 'list'])).stdout, new RegExp(`${made.id} +ci +auditor +good`));
+  assert.match((await run(['token', 'revoke', made.id])).stdout, /revoked/);
+  const rule = (await json(['auth-rule', 'create', 'orders/app-1', '--claims', 'Send,Listen'])) as {
+    claims: string[];
+  };
+  assert.deepEqual(rule.claims, ['Send', 'Listen']);
+  assert.match((await run(['auth-rule', 'list', '--connection', 'orders'])).stdout, /orders\/app-1/);
+  assert.match((await run(['auth-rule', 'delete', 'orders/app-1'])).stdout, /2 keys revoked/);
+});
+
+test('errors: exit code, one line, no stack trace, no secret', async (t) => {
+  const { api, directory, run } = await setUp(t);
+  const cases: [readonly string[], number, RegExp][] = [
+    [
+      ['connection', 'show', 'nowhere'],
+      1,
+      /no connection "nowhere" \(404 not_found\) \(ERR_MANAGE_REFUSED\)/,
+    ],
+    [['connection', 'create', 'UPPER', '--target', 'h:1'], 2, /is not a connection name/],
+    [['connection', 'create', 'x', '--target', 'h'], 2, /not HOST:PORT/],
+    [['key', 'rotate', 'orders', '--slot', 'primary'], 2, /not CONNECTION\/NAME/],
+    [['key', 'rotate', 'orders/x', '--slot', 'primary', '--retire-after', 'soon'], 2, /not a time such as/],
+    [['key', 'revoke'], 2, /give a key id/],
+    [['connection', 'list', '--admin', 'ftp://x'], 2, /not an http or https URL/],
+    [['connection', 'list', '--admin', 'http://127.0.0.1:1'], 3, /ECONNREFUSED|bad port/],
+    [['connection', 'list', '--token-file', join(directory, 'none')], 2, /cannot read the token file/],
+  ];
+  for (const [args, code, pattern] of cases) {
+    const ran = await run(args);
+    assert.equal(ran.code, code, `${args.join(' ')}: ${ran.stderr}`);
+    assert.match(ran.stderr, pattern);
+    assert.ok(!/\n\s+at /.test(ran.stderr), 'a stack trace');
+    assert.ok(!ran.stderr.includes(api.ownerToken));
+  }
+  const nowhere = await runIn(directory, ['connection', 'list'], {});
+  assert.equal(nowhere.code, 2);
+  assert.match(nowhere.stderr, /where is the management API/);
+});
