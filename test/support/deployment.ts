@@ -1,0 +1,162 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import pg from 'pg';
+import { parse, stringify } from 'yaml';
+import { type Background, startBackground } from './background.ts';
+import { type CommandResult, sallyport, sallyportProgram } from './command.ts';
+import { eventually } from './eventually.ts';
+import { freePort } from './free-port.ts';
+import { startPostgres, type TestPostgres } from './postgres.ts';
+import { type Closer, temporaryDirectory } from './temporary.ts';
+
+export type Role = 'relay' | 'agent' | 'gateway';
+export type Settings = Record<string, unknown>;
+
+export interface DeploymentOptions {
+  readonly publish: Readonly<Record<string, string>>;
+  /** Changes to a configuration after `init` has written it. */
+  readonly edit?: Partial<Record<Role, (settings: Settings) => void>>;
+}
+
+/** What `sallyport init` wrote, with the three processes started apart, as an operator would. */
+export interface Deployment {
+  readonly directory: string;
+  readonly postgres: TestPostgres;
+  readonly databaseUrl: string;
+  readonly adminUrl: string;
+  /** One port for control and data. */
+  readonly relayPort: number;
+  readonly relayHost: string;
+  readonly adminToken: string;
+  readonly gatewayFile: string;
+  listenOf(connection: string): string;
+  statusUrl(role: Role): string;
+  edit(role: Role, change: (settings: Settings) => void): void;
+  /** Starts one process and resolves with it at once; `ready` waits until it says it is. */
+  start(role: Role): Background;
+  /** Waits until the process says that a stream would work now. */
+  ready(role: Role): Promise<void>;
+  startAll(): Promise<void>;
+  process(role: Role): Background;
+  /** SIGKILL, and the end awaited. */
+  kill(role: Role): Promise<void>;
+  command(...args: string[]): Promise<CommandResult>;
+  rows<T>(sql: string, values?: readonly unknown[]): Promise<T[]>;
+}
+
+const READY_DEADLINE_MS = 60_000;
+
+/** Runs `sallyport init` against a Postgres of its own; nothing is started yet. */
+export const createDeployment = async (t: Closer, options: DeploymentOptions): Promise<Deployment> => {
+  const postgres = await startPostgres();
+  t.after(() => postgres.stop());
+  const databaseUrl = await postgres.createDatabase();
+  const directory = join(temporaryDirectory(t, 'deployment'), 'files');
+  const relayPort = await freePort();
+  const adminPort = await freePort();
+  const listens = new Map<string, string>();
+  const args = [
+    '--database',
+    databaseUrl,
+    '--admin',
+    `127.0.0.1:${adminPort}`,
+    '--relay-port',
+    String(relayPort),
+  ];
+  for (const [name, target] of Object.entries(options.publish)) {
+    const listen = `127.0.0.1:${await freePort()}`;
+    listens.set(name, listen);
+    args.push('--publish', `${name}=${target}`, '--listen', `${name}=${listen}`);
+  }
+  const init = await sallyport(['init', directory, ...args]);
+  if (init.code !== 0) throw new Error(`init exited ${init.code ?? '?'}:\n${init.stdout}${init.stderr}`);
+
+  const configFile = (role: Role): string => join(directory, `${role}.yaml`);
+  const edit = (role: Role, change: (settings: Settings) => void): void => {
+    const settings = parse(readFileSync(configFile(role), 'utf8')) as Settings;
+    change(settings);
+    writeFileSync(configFile(role), stringify(settings));
+  };
+  const statusPorts = { relay: await freePort(), agent: await freePort(), gateway: await freePort() };
+  for (const role of ['relay', 'agent', 'gateway'] as const) {
+    edit(role, (settings) => {
+      settings.status = { listen: `127.0.0.1:${statusPorts[role]}` };
+      options.edit?.[role]?.(settings);
+    });
+  }
+  const statusUrl = (role: Role): string => `http://127.0.0.1:${statusPorts[role]}`;
+  const tokenFile = join(directory, 'owner.token');
+  const adminUrl = `http://127.0.0.1:${adminPort}`;
+  const running = new Map<Role, Background>();
+
+  const processOf = (role: Role): Background => {
+    const found = running.get(role);
+    if (found === undefined) throw new Error(`the ${role} was not started`);
+    return found;
+  };
+  const start = (role: Role): Background => {
+    const background = startBackground(
+      t,
+      process.execPath,
+      [sallyportProgram, role, '-c', configFile(role)],
+      {
+        cwd: directory,
+      },
+    );
+    running.set(role, background);
+    return background;
+  };
+  const ready = async (role: Role): Promise<void> => {
+    await eventually(
+      `the ${role} is ready`,
+      async () => {
+        const background = processOf(role);
+        const code = background.child.exitCode;
+        if (code !== null) throw new Error(`it ended with ${code}:\n${background.output()}`);
+        const response = await fetch(`${statusUrl(role)}/readyz`);
+        const text = await response.text();
+        if (response.status !== 200)
+          throw new Error(`${response.status} ${text}\n${background.output().slice(-2_000)}`);
+        return true;
+      },
+      READY_DEADLINE_MS,
+    );
+  };
+  return {
+    directory,
+    postgres,
+    databaseUrl,
+    adminUrl,
+    relayPort,
+    relayHost: 'localhost',
+    gatewayFile: configFile('gateway'),
+    adminToken: readFileSync(tokenFile, 'utf8').trim(),
+    listenOf(name) {
+      const found = listens.get(name);
+      if (found === undefined) throw new Error(`the deployment has no connection ${name}`);
+      return found;
+    },
+    statusUrl,
+    edit,
+    start,
+    ready,
+    async startAll() {
+      for (const role of ['relay', 'agent', 'gateway'] as const) start(role);
+      for (const role of ['relay', 'agent', 'gateway'] as const) await ready(role);
+    },
+    process: processOf,
+    async kill(role) {
+      await processOf(role).end('SIGKILL');
+    },
+    command: (...rest) => sallyport([...rest, '--admin', adminUrl, '--token-file', tokenFile]),
+    async rows<T>(sql: string, values: readonly unknown[] = []) {
+      const client = new pg.Client({ connectionString: databaseUrl });
+      await client.connect();
+      try {
+        return (await client.query(sql, [...values])).rows as T[];
+      } finally {
+        await client.end();
+      }
+    },
+  };
+};
