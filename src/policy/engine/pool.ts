@@ -23,6 +23,11 @@ const RECHECK_BATCH = 16;
 /** A decision that lost its evaluator through no fault of its own is evaluated again this often. */
 const MAX_RETRIES = 2;
 const WATCH_PERIOD_MS = 10;
+/**
+ * Most that one look at a running evaluation counts against its budget. On a machine that gives this process no
+ * time, the watch is late as well, and a stamp alone would deny what never had a chance to run.
+ */
+const MAX_LOOK_MS = 2 * WATCH_PERIOD_MS;
 /** When one evaluation takes this long, what shares its batch is given to another evaluator as well. */
 const SHARE_AFTER_MS = 10;
 /** Pause before a thread is replaced that ended before it was ready. */
@@ -80,6 +85,9 @@ interface Slot {
   wasReady: boolean;
   /** The rest of its batch was given to others, who answer it or have answered it. */
   shared: boolean;
+  /** Which of its batch the watch saw running last, and for how long it has been seen. */
+  seenIndex: number;
+  seenMs: number;
 }
 
 interface Opening {
@@ -104,6 +112,7 @@ export class EnginePool {
   #rechecks: Job[] = [];
   #flushing = false;
   #watch: Timer | undefined;
+  #lookedMs = 0;
   #closed = false;
   #opening: Opening | undefined;
   readonly #counts = {
@@ -215,6 +224,8 @@ export class EnginePool {
       batch: [],
       wasReady: false,
       shared: false,
+      seenIndex: -1,
+      seenMs: 0,
       evaluator: new Evaluator(this.#program, {
         onReady: () => {
           slot.wasReady = true;
@@ -278,6 +289,7 @@ export class EnginePool {
       working += 1;
       slot.batch = batch;
       slot.shared = false;
+      slot.seenIndex = -1;
       slot.evaluator.run(batch.map(({ request }) => request));
     }
     this.#startWatch();
@@ -330,16 +342,25 @@ export class EnginePool {
 
   #startWatch(): void {
     if (this.#watch !== undefined || this.#closed) return;
+    this.#lookedMs = this.#clock.monotonicMs();
     this.#watch = this.#clock.every(WATCH_PERIOD_MS, () => this.#check());
   }
 
   #check(): void {
     this.#expire();
+    const nowMs = this.#clock.monotonicMs();
+    const lookMs = Math.min(nowMs - this.#lookedMs, MAX_LOOK_MS);
+    this.#lookedMs = nowMs;
     for (const slot of [...this.#slots]) {
       const running = slot.batch.length === 0 ? undefined : slot.evaluator.running();
       if (running === undefined) continue;
       if (running.elapsedMs >= SHARE_AFTER_MS && !slot.shared) this.#share(slot, running.index);
-      if (running.elapsedMs <= this.#budgetMs) continue;
+      if (slot.seenIndex !== running.index) {
+        slot.seenIndex = running.index;
+        slot.seenMs = 0;
+      }
+      slot.seenMs += Math.min(lookMs, running.elapsedMs);
+      if (running.elapsedMs <= this.#budgetMs || slot.seenMs <= this.#budgetMs) continue;
       void slot.evaluator.terminate();
       const detail = `evaluation ran over ${String(this.#budgetMs)} ms`;
       this.#lost(slot, running.index, 'policy_timeout', detail);
