@@ -27,6 +27,9 @@ const isTaken = (row: AppendRow): boolean => row.outcome === 'stored' || row.out
 const refusalOf = (outcome: Outcome): RefusalReason =>
   outcome === 'gap' || outcome === 'not_owner' ? outcome : 'fork';
 
+/** Asked again after an await: the loop's own condition says nothing about what happened meanwhile. */
+const stopped = (signal: AbortSignal): boolean => signal.aborted;
+
 export interface DelivererOptions {
   readonly url: string;
   readonly spool: SpoolClient;
@@ -84,15 +87,16 @@ export class Deliverer {
 
   async #run(): Promise<void> {
     const backoff = new Backoff();
-    while (!this.#stop.signal.aborted) {
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
       try {
         if (await this.#step()) backoff.reset();
         else await this.#idle();
       } catch (thrown) {
-        if (this.#stop.signal.aborted) return;
+        if (stopped(signal)) return;
         this.#failed(thrown);
         const delayMs = Math.min(MAX_RETRY_MS, backoff.nextDelayMs());
-        await sleep(this.#o.clock, delayMs, this.#stop.signal).catch(() => undefined);
+        await sleep(this.#o.clock, delayMs, signal).catch(() => undefined);
       }
     }
   }

@@ -190,7 +190,7 @@ export class SpooledLog implements AuditLog {
   #heartbeatEvent(): AuditEventInput {
     const state = this.#state;
     const head =
-      state?.lastSeal == null
+      state?.lastSeal === undefined || state.lastSeal === null
         ? undefined
         : { chain: state.chain, batch: state.lastBatch, seal: state.lastSeal };
     return {

@@ -48,9 +48,12 @@ export const onDatabase = async <T>(url: string, call: (client: pg.Client) => Pr
   }
 };
 
+// eslint-disable-next-line @typescript-eslint/no-explicit-any -- tests compare whatever a statement returns
+export type AnyRow = Record<string, any>;
+
 /** Rows of one statement. */
-export const rowsOf = (url: string, sql: string, values: unknown[] = []): Promise<Record<string, any>[]> =>
-  onDatabase(url, async (client) => (await client.query(sql, values)).rows as Record<string, any>[]);
+export const rowsOf = (url: string, sql: string, values: unknown[] = []): Promise<AnyRow[]> =>
+  onDatabase(url, async (client) => (await client.query(sql, values)).rows as AnyRow[]);
 
 /** Runs statements as the owner with the append-only triggers off: what a database administrator can do. */
 export const tamper = (url: string, ...statements: string[]): Promise<void> =>

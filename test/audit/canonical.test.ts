@@ -184,7 +184,7 @@ test('every event type has a class and a schema, and names are the same', () => 
 test('local time follows the zone through a change of its offset', () => {
   const at = localTimeIn('Europe/Berlin');
   assert.equal(at?.(Date.UTC(2026, 2, 29, 0, 59, 59, 1)), '2026-03-29T01:59:59.001');
-  assert.equal(at?.(Date.UTC(2026, 2, 29, 1, 0, 0, 0)), '2026-03-29T03:00:00.000');
+  assert.equal(at(Date.UTC(2026, 2, 29, 1, 0, 0, 0)), '2026-03-29T03:00:00.000');
   assert.equal(localTimeIn('No/Where'), undefined);
 });
 
@@ -249,7 +249,7 @@ test('a seal verifies under its key alone, and no field of it can change', (t) =
         assert.equal(verify?.(signed.digest, signed.signature), true);
         for (const name of Object.keys(signed.seal)) {
           const altered = canonicalJson({ ...signed.seal, [name]: 'other' });
-          assert.equal(verify?.(sealDigest(altered), signed.signature), false, name);
+          assert.equal(verify(sealDigest(altered), signed.signature), false, name);
         }
       },
     ),

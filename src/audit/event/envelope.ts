@@ -30,8 +30,8 @@ const COMPOSITE_FIELDS: Readonly<Record<string, (value: unknown) => boolean>> = 
     Array.isArray(value) && value.every((item) => isMembers(item) && typeof item.code === 'string'),
   bundle: (value) =>
     isMembers(value) &&
-    (value.sha256 ?? '') === String(value.sha256 ?? '') &&
-    (value.revision ?? '') === String(value.revision ?? '') &&
+    typeof (value.sha256 ?? '') === 'string' &&
+    typeof (value.revision ?? '') === 'string' &&
     (value.sequence === undefined || fitField('bigint', value.sequence) !== undefined),
 };
 
@@ -119,15 +119,15 @@ export const eventText = (
   let subject = '{}';
   let data: string;
   try {
-    subject = subjectText(input.subject as Members, unfit);
-    data = dataText(input.data as Members, unfit);
+    subject = subjectText(input.subject, unfit);
+    data = dataText(input.data, unfit);
     if (data.length > MAX_EVENT_TEXT) {
-      data = cleanJson({ ...shortScalarsOf(input.data as Members), oversize_chars: data.length }) ?? '{}';
+      data = cleanJson({ ...shortScalarsOf(input.data), oversize_chars: data.length }) ?? '{}';
     }
   } catch {
     // A getter or a proxy of the emitter threw: the event is still recorded, with what was read so far.
     data = '{"unreadable":true}';
   }
   const local = context.localAt === undefined ? '' : `"local":"${context.localAt(atMs)}",`;
-  return `{"at":"${new Date(atMs).toISOString()}","chain":"${context.chain}","data":${data},"id":"${id}",${local}"origin":${context.origin},"subject":${subject},"type":${JSON.stringify(cleanText(String(input.type)))},${unfitText(unfit)}"v":${EVENT_VERSION}}`;
+  return `{"at":"${new Date(atMs).toISOString()}","chain":"${context.chain}","data":${data},"id":"${id}",${local}"origin":${context.origin},"subject":${subject},"type":${JSON.stringify(cleanText(input.type))},${unfitText(unfit)}"v":${EVENT_VERSION}}`;
 };

@@ -23,15 +23,17 @@ const plain = (value: unknown): unknown => {
 const INT8_OID = 20;
 const TIMESTAMP_OID = 1114;
 
+const parserOf = pg.types.getTypeParser as (oid: number, format?: 'text' | 'binary') => unknown;
+
 const types = {
   getTypeParser: (oid: number, format?: 'text' | 'binary'): unknown => {
     if (oid === INT8_OID) {
       return (text: string) => (Number.isSafeInteger(Number(text)) ? Number(text) : text);
     }
     if (oid === TIMESTAMP_OID) return (text: string) => text.replace(' ', 'T');
-    return pg.types.getTypeParser(oid, format as 'text');
+    return parserOf(oid, format);
   },
-} as pg.CustomTypesConfig;
+};
 
 /** A connection for questions: every statement runs alone, in a transaction that cannot write. */
 export class AuditReader {

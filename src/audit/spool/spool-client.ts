@@ -107,7 +107,7 @@ export class SpoolClient {
         reject(auditError('ERR_AUDIT_UNAVAILABLE', 'the spool is closed'));
         return;
       }
-      this.#waiting.set(kind, { resolve: resolve as (message: never) => void, reject });
+      this.#waiting.set(kind, { resolve: resolve, reject });
       this.#send(message);
     });
   }

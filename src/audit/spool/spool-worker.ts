@@ -143,33 +143,39 @@ const serve = (spool: Spool, sink: JsonlSink | undefined): void => {
     port.close();
   };
 
-  port.on('message', (message: ToSpool) => {
-    switch (message.kind) {
-      case 'append':
-        return append(message);
-      case 'pull':
-        return pull(message.maxBytes);
-      case 'acknowledge':
-        try {
-          spool.acknowledge(message);
-        } catch (thrown) {
-          tell({ kind: 'warning', message: `spool clean-up: ${messageOf(thrown)}` });
-        }
-        return tell({ kind: 'state', state: spool.state() });
-      case 'refuse':
-        try {
-          const previous = spool.refuse(message.chain);
-          return tell({ kind: 'refused', state: spool.state(), previous });
-        } catch (thrown) {
-          const previous = { chain: message.chain, batch: 0 };
-          return tell({ kind: 'refused', state: spool.state(), previous, error: messageOf(thrown) });
-        }
-      case 'seal':
-        return seal(message.final);
-      case 'close':
-        return end();
+  const acknowledge = (message: Extract<ToSpool, { kind: 'acknowledge' }>): void => {
+    try {
+      spool.acknowledge(message);
+    } catch (thrown) {
+      tell({ kind: 'warning', message: `spool clean-up: ${messageOf(thrown)}` });
     }
-  });
+    tell({ kind: 'state', state: spool.state() });
+  };
+
+  const refuse = (chain: string): void => {
+    try {
+      const previous = spool.refuse(chain);
+      tell({ kind: 'refused', state: spool.state(), previous });
+    } catch (thrown) {
+      tell({
+        kind: 'refused',
+        state: spool.state(),
+        previous: { chain, batch: 0 },
+        error: messageOf(thrown),
+      });
+    }
+  };
+
+  const handle = {
+    append,
+    pull: (message: Extract<ToSpool, { kind: 'pull' }>) => pull(message.maxBytes),
+    acknowledge,
+    refuse: (message: Extract<ToSpool, { kind: 'refuse' }>) => refuse(message.chain),
+    seal: (message: Extract<ToSpool, { kind: 'seal' }>) => seal(message.final),
+    close: end,
+  } satisfies { [K in ToSpool['kind']]: (message: Extract<ToSpool, { kind: K }>) => void };
+
+  port.on('message', (message: ToSpool) => (handle[message.kind] as (message: ToSpool) => void)(message));
   startExport();
 };
 

@@ -2,6 +2,7 @@ import { type Clock, makePrivateDirectory, messageOf, uuidv7 } from '../../runti
 import type { OutageMode } from '../audit-log.ts';
 import { auditError } from '../errors.ts';
 import type { AuditKey } from '../seal/audit-key.ts';
+import { admit } from './admission.ts';
 import { BatchQueue } from './batch-queue.ts';
 import {
   addSpan,
@@ -13,9 +14,8 @@ import {
 } from './chain-state.ts';
 import type { FileLayer } from './file-layer.ts';
 import { buildGroup, type Group } from './group.ts';
-import { type HeadPosition, readHead, type SpoolHead, writeHead } from './head-file.ts';
+import { type HeadPosition, readHead, writeHead } from './head-file.ts';
 import {
-  EVENT_CLASS,
   type LostStream,
   OUTCOME,
   type OutgoingBatches,
@@ -23,13 +23,12 @@ import {
   type SpoolItem,
   type SpoolState,
 } from './messages.ts';
-import { readEventPayload, readRecords, record, RECORD, SEGMENT_MAGIC } from './record.ts';
-import { recoverSpool, type SegmentHeader } from './recovery.ts';
+import { readEventPayload, readRecords, RECORD } from './record.ts';
+import { recoverSpool } from './recovery.ts';
+import { newestChain, segmentPreamble } from './segment-preamble.ts';
 import { SegmentShelf } from './segment-shelf.ts';
 import { type Place, SegmentWriter } from './segment-writer.ts';
 
-/** In `enforced`, events that are no decision may use this much more than the quota. */
-const RESERVE = 1.25;
 /** The head file follows acknowledgements at most this often; deleting a segment saves it in any case. */
 const HEAD_SAVE_MS = 1_000;
 /** Most batches of one pull. */
@@ -47,19 +46,6 @@ export interface SpoolOptions {
   readonly segmentBytes?: number;
   readonly sealEvents?: number;
 }
-
-/** The newest chain: the head file knows it when its segments were all delivered and deleted. */
-const newest = (found: ChainState | undefined, head: SpoolHead | undefined): ChainState | undefined => {
-  if (head === undefined || (found !== undefined && found.epoch >= head.epoch)) return found;
-  return {
-    ...newChain({ chain: head.chain, epoch: head.epoch, prevChain: null, prevChainSeal: null }),
-    lastSeq: head.seq,
-    sealedSeq: head.seq,
-    lastBatch: head.batch,
-    lastSeal: head.seal === null ? null : Buffer.from(head.seal, 'hex'),
-    final: head.final,
-  };
-};
 
 /** A spool directory with the chain that is being written. Everything is synchronous. */
 export class Spool {
@@ -99,7 +85,7 @@ export class Spool {
       preamble: (segment) => this.#preamble(segment),
       segmentBytes: options.segmentBytes,
     });
-    const old = newest(found.last, head);
+    const old = newestChain(found.last, head);
     this.#state = old ?? this.#nextChain(undefined, head?.epoch ?? 0);
     const used = old !== undefined && (old.lastSeq > 0 || old.lastBatch > 0);
     if (old !== undefined) {
@@ -144,7 +130,7 @@ export class Spool {
    * @throws what the disk throws; then none of them is in the chain.
    */
   append(items: readonly SpoolItem[]): { seqs: number[]; outcomes: number[]; dropped: number } {
-    const outcomes = this.#admit(items);
+    const outcomes = admit(items, { ...this.#o, spoolBytes: this.#shelf.totalBytes });
     const kept = items.filter((_, index) => outcomes[index] === OUTCOME.kept);
     const dropped = outcomes.filter((outcome) => outcome === OUTCOME.dropped).length;
     let seq = this.#state.lastSeq;
@@ -356,47 +342,13 @@ export class Spool {
   }
 
   #preamble(segment: number): Buffer {
-    const state = this.#state;
-    this.#shelf.begun(segment, state.chain, state.leaves.length > 0);
-    const header: SegmentHeader = {
-      v: 1,
-      segment,
-      chain: state.chain,
-      epoch: state.epoch,
-      prev_chain: state.prevChain,
-      prev_chain_seal: state.prevChainSeal?.toString('hex') ?? null,
-      last_seq: state.lastSeq,
-      sealed_seq: state.sealedSeq,
-      last_batch: state.lastBatch,
-      last_seal: state.lastSeal?.toString('hex') ?? null,
-    };
-    const streams = [...this.#openStreams.values()].map((stream) => [
-      stream.streamId,
-      stream.decisionId,
-      stream.subject.toString('utf8'),
-    ]);
-    return Buffer.concat([
-      SEGMENT_MAGIC,
-      record(RECORD.header, Buffer.from(JSON.stringify(header))),
-      record(RECORD.openStreams, Buffer.from(JSON.stringify(streams))),
-    ]);
+    this.#shelf.begun(segment, this.#state.chain, this.#state.leaves.length > 0);
+    return segmentPreamble(segment, this.#state, [...this.#openStreams.values()]);
   }
 
   /** A segment ends under a seal, so that it can go when that batch is with the sinks. */
   #fillsUp(texts: readonly string[]): boolean {
     return this.#writer.fillsUp(texts.reduce((sum, text) => sum + text.length, 0));
-  }
-
-  /** Beyond the quota: `enforced` refuses decisions, `best_effort` drops close events. */
-  #admit(items: readonly SpoolItem[]): number[] {
-    const bytes = this.#shelf.totalBytes;
-    const { maxSpoolBytes, mode } = this.#o;
-    return items.map((item) => {
-      if (bytes < maxSpoolBytes || item.class === EVENT_CLASS.vital) return OUTCOME.kept;
-      if (mode === 'best_effort') return item.class === EVENT_CLASS.close ? OUTCOME.dropped : OUTCOME.kept;
-      if (item.class === EVENT_CLASS.decision || bytes >= maxSpoolBytes * RESERVE) return OUTCOME.refused;
-      return OUTCOME.kept;
-    });
   }
 
   #acknowledgeTo(position: HeadPosition): void {

@@ -48,11 +48,11 @@ const NUMBERS = [
 ];
 
 /** Postgres gives bigint as text; all of ours are safe integers. */
-const withNumbers = <T>(row: Record<string, unknown>): T => {
+const withNumbers = (row: Record<string, unknown>): unknown => {
   for (const name of NUMBERS) {
     if (typeof row[name] === 'string') row[name] = Number(row[name]);
   }
-  return row as T;
+  return row;
 };
 
 /** Seals of a chain after a batch, with their leaves, in order. */
@@ -73,7 +73,7 @@ export const sealsAfter = async (
      order by s.batch_no limit $3`,
     [chain, batch, limit],
   );
-  return rows.map((row) => withNumbers<SealRow>(row));
+  return rows.map((row) => withNumbers(row) as SealRow);
 };
 
 /** Events of a range of sequence numbers, in order; with their columns when asked. */
@@ -90,7 +90,7 @@ export const eventsBetween = async (
      where e.chain_id = $1 and e.seq between $2 and $3 order by e.seq, e.recorded_at`,
     [chain, first, last],
   );
-  return rows.map((row) => withNumbers<EventRow>(row));
+  return rows.map((row) => withNumbers(row) as EventRow);
 };
 
 /** Every chain that is known, or that some seal names. */
@@ -105,7 +105,7 @@ export const allChains = async (client: pg.ClientBase): Promise<ChainRow[]> => {
      ) as s on s.chain_id = k.chain_id
      order by 1`,
   );
-  return rows.map((row) => withNumbers<ChainRow>(row));
+  return rows.map((row) => withNumbers(row) as ChainRow);
 };
 
 /** Events that no seal can cover: of chains without a seal, or outside a chain's range. */

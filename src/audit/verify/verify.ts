@@ -30,7 +30,7 @@ const checkLinks = (
   const continued = new Map<string, string>();
   for (const { chain_id: chain } of chains) {
     const mine = totals.get(chain);
-    if (mine?.prevChain == null) continue;
+    if (mine === undefined || mine.prevChain === null) continue;
     const before = totals.get(mine.prevChain);
     const rival = continued.get(mine.prevChain);
     if (rival !== undefined) {
