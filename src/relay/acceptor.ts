@@ -135,10 +135,14 @@ export class Acceptor {
       become();
       socket.pause();
       switch (found.kind) {
-        case 'gateway':
-          { this.#carrier('gateway', found.token, socket, bytes.subarray(found.consumedBytes)); return; }
-        case 'agent':
-          { this.#carrier('agent', found.token, socket, bytes); return; }
+        case 'gateway': {
+          this.#carrier('gateway', found.token, socket, bytes.subarray(found.consumedBytes));
+          return;
+        }
+        case 'agent': {
+          this.#carrier('agent', found.token, socket, bytes);
+          return;
+        }
         case 'https':
           socket.unshift(bytes);
           this.#options.https.emit('connection', socket);

@@ -91,9 +91,13 @@ export class LoginSession {
       case 'link.request':
       case 'publish':
         if (!this.#requests.take('all')) {
-          this.#error(message.id, 429, 'too_many_requests', 'too many requests on this login'); return;
+          this.#error(message.id, 429, 'too_many_requests', 'too many requests on this login');
+          return;
         }
-        { this.#request(message); return; }
+        {
+          this.#request(message);
+          return;
+        }
       case 'unpublish':
         login.published.delete(message.body.connection);
         return;
@@ -102,10 +106,14 @@ export class LoginSession {
         if (held !== undefined) logins.drop(login, held, 'token_expired');
         return;
       }
-      case 'link.failed':
-        { links.failed(login, message.body); return; }
-      case 'health':
-        { this.#health(message.body); return; }
+      case 'link.failed': {
+        links.failed(login, message.body);
+        return;
+      }
+      case 'health': {
+        this.#health(message.body);
+        return;
+      }
       case 'error':
         this.#options.logger.debug({ login_id: login.id, code: message.body.code }, 'login reports an error');
         return;
@@ -126,10 +134,14 @@ export class LoginSession {
       case 'renew':
         void this.#guarded(id, this.#renew(id, message.body));
         return;
-      case 'publish':
-        { this.#publish(id, message.body); return; }
-      case 'link.request':
-        { this.#link(id, message.body); return; }
+      case 'publish': {
+        this.#publish(id, message.body);
+        return;
+      }
+      case 'link.request': {
+        this.#link(id, message.body);
+        return;
+      }
     }
   }
 
@@ -145,26 +157,32 @@ export class LoginSession {
   async #attachRequest(id: number, body: Payload<'attach'>): Promise<void> {
     const { login, control, endpoint, closedBecause, refusedNow } = this.#options;
     const early = closedBecause();
-    if (early !== undefined) { this.#refuse(id, early); return; }
+    if (early !== undefined) {
+      this.#refuse(id, early);
+      return;
+    }
     if (login.credentials.size >= MAX_CREDENTIALS) {
-      this.#error(
-        id,
-        429,
-        'too_many_credentials',
-        `a login holds at most ${MAX_CREDENTIALS} credentials`,
-      ); return;
+      this.#error(id, 429, 'too_many_credentials', `a login holds at most ${MAX_CREDENTIALS} credentials`);
+      return;
     }
     if (!isConnectionName(body.connection)) {
-      this.#error(id, 400, 'connection_missing', 'attach names no connection'); return;
+      this.#error(id, 400, 'connection_missing', 'attach names no connection');
+      return;
     }
     const verified = await control.admission.verify(body.token, {
       connection: body.connection,
       claim: login.role === 'agent' ? 'Listen' : 'Send',
       ...(login.address === undefined ? {} : { source: login.address }),
     });
-    if (!verified.ok) { this.#refuse(id, endpoint.refused(verified, login.address, body.connection)); return; }
+    if (!verified.ok) {
+      this.#refuse(id, endpoint.refused(verified, login.address, body.connection));
+      return;
+    }
     const late = closedBecause() ?? refusedNow(verified);
-    if (late !== undefined) { this.#refuse(id, late); return; }
+    if (late !== undefined) {
+      this.#refuse(id, late);
+      return;
+    }
     if (login.channel !== this.#options.channel) return;
     this.attach(body.handle, verified, id);
   }
@@ -172,9 +190,15 @@ export class LoginSession {
   async #renew(id: number, body: Payload<'renew'>): Promise<void> {
     const { login, channel, control, logins, endpoint, closedBecause, refusedNow } = this.#options;
     const held = login.usable(body.cred);
-    if (held === undefined) { this.#error(id, 404, 'credential_unknown', `${body.cred} is not attached`); return; }
+    if (held === undefined) {
+      this.#error(id, 404, 'credential_unknown', `${body.cred} is not attached`);
+      return;
+    }
     const early = closedBecause();
-    if (early !== undefined) { this.#refuse(id, early); return; }
+    if (early !== undefined) {
+      this.#refuse(id, early);
+      return;
+    }
     const { connection, key_id: keyId } = held.verified;
     const verified = await control.admission.verify(body.token, {
       connection,
@@ -182,11 +206,18 @@ export class LoginSession {
       renewalOfKeyId: keyId,
       ...(login.address === undefined ? {} : { source: login.address }),
     });
-    if (!verified.ok) { this.#refuse(id, endpoint.refused(verified, login.address, connection)); return; }
+    if (!verified.ok) {
+      this.#refuse(id, endpoint.refused(verified, login.address, connection));
+      return;
+    }
     const late = closedBecause() ?? refusedNow(verified);
-    if (late !== undefined) { this.#refuse(id, late); return; }
+    if (late !== undefined) {
+      this.#refuse(id, late);
+      return;
+    }
     if (verified.key_id !== keyId || verified.connection_id !== held.verified.connection_id) {
-      this.#error(id, 403, 'key_changed', 'renew must use the key of the credential'); return;
+      this.#error(id, 403, 'key_changed', 'renew must use the key of the credential');
+      return;
     }
     if (login.usable(body.cred) !== held || login.channel !== channel) return;
     held.verified = verified;
@@ -200,10 +231,12 @@ export class LoginSession {
     const credential = login.usable(body.cred);
     const verified = credential?.verified;
     if (credential === undefined || login.role !== 'agent' || verified?.connection !== body.connection) {
-      this.#error(id, 403, 'not_authorized', `no credential to listen for ${body.connection}`); return;
+      this.#error(id, 403, 'not_authorized', `no credential to listen for ${body.connection}`);
+      return;
     }
     if (!verified.claims.includes('Listen')) {
-      this.#error(id, 403, 'claim_missing', `credential may not listen for ${body.connection}`); return;
+      this.#error(id, 403, 'claim_missing', `credential may not listen for ${body.connection}`);
+      return;
     }
     login.published.set(body.connection, { credential, spki: body.spki });
     channel.send('published', { connection: body.connection }, id);

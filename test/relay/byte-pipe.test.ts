@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
-import { test } from 'node:test';
+import { afterEach, test } from 'node:test';
 import { randomBytes } from '../../src/runtime/index.ts';
 import {
   BytePipe,
@@ -15,6 +15,11 @@ import {
 /** A read is at most this in Node; the buffer of a direction may be passed by one. */
 const READ_BYTES = 64 * 1024;
 
+const opened: Socket[] = [];
+afterEach(() => {
+  for (const socket of opened.splice(0)) socket.destroy();
+});
+
 /** Two TCP connections with a pipe between their far ends, as between gateway, relay and agent. */
 const piped = async () => {
   const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }).listen(0, '127.0.0.1');
@@ -24,12 +29,13 @@ const piped = async () => {
     const near = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
     const [far] = (await once(server, 'connection')) as [Socket];
     for (const socket of [near, far]) socket.on('error', () => undefined);
+    opened.push(near, far);
     return [near, far];
   };
   const [gateway, gatewaySide] = await pair();
   const [agent, agentSide] = await pair();
   server.close();
-  let ended = (_end: PipeEnd): void => undefined;
+  let ended: (end: PipeEnd) => void = () => undefined;
   const end = new Promise<PipeEnd>((resolve) => {
     ended = resolve;
   });
@@ -82,7 +88,7 @@ test('a side that does not read stops the other at a fixed number of bytes', asy
   let quiet = 0;
   let last = -1;
   gateway.on('drain', () => undefined);
-  while (quiet < 200) {
+  while (quiet < 200 && peak <= PIPE_BUFFER_BYTES + READ_BYTES) {
     if (gateway.writableLength < 1024 * 1024) gateway.write(block);
     await turn();
     peak = Math.max(peak, pipe.waitingBytes);

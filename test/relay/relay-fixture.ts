@@ -1,3 +1,4 @@
+import { afterEach } from 'node:test';
 import type { AuditEventInput } from '../../src/audit/index.ts';
 import type {
   Acknowledgement,
@@ -31,6 +32,23 @@ import {
   systemClock,
   uuidv7,
 } from '../../src/runtime/index.ts';
+
+const DEADLINE_MS = 15_000;
+
+/** What a test opened, closed after it whatever its outcome. */
+const opened: (() => Promise<void> | void)[] = [];
+afterEach(async () => {
+  for (const close of opened.splice(0).reverse()) await close();
+});
+
+/** Rejects when it takes too long, so that a broken promise is red and not silent. */
+const soon = <T>(what: string, promise: Promise<T>): Promise<T> => {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new Error(`${what} did not come within ${DEADLINE_MS} ms`)), DEADLINE_MS);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+};
 
 export const NAMESPACE = 'relay.test';
 export const HOST = '127.0.0.1';
@@ -178,7 +196,7 @@ export class FakeAudit {
   until(matches: (event: AuditEventInput) => boolean): Promise<AuditEventInput> {
     const found = this.events.find(matches);
     if (found !== undefined) return Promise.resolve(found);
-    return new Promise((resolve) => this.#waiting.push({ matches, resolve }));
+    return soon('event', new Promise((resolve) => this.#waiting.push({ matches, resolve })));
   }
 }
 
@@ -212,6 +230,7 @@ export class TestLogin {
     } = {},
   ) {
     this.instance = options.instance ?? uuidv7();
+    opened.push(() => this.login.close());
     const hear =
       (event: Handler) =>
       (value?: unknown): void => {
@@ -256,9 +275,7 @@ export class TestLogin {
   ): Promise<Parameters<NonNullable<LoginHandlers[H]>>[0]> {
     const found = this.heard.find((event) => event.name === name && matches(event.value as never));
     if (found !== undefined) return Promise.resolve(found.value as never);
-    return new Promise((resolve) =>
-      this.#waiting.push({ name, matches, resolve }),
-    );
+    return soon(name, new Promise((resolve) => this.#waiting.push({ name, matches, resolve })));
   }
 
   #hear(name: Handler, value: unknown): void {
@@ -301,19 +318,22 @@ export const startRelayNode = async (
     logger: silentLogger,
     ...options,
   });
+  opened.push(() => node.close());
   const [bound = ''] = await node.listen();
   const port = Number(bound.split(':').at(-1));
   return { node, control, audit, port, config: { host: HOST, control_port: port, data_ports: [port] } };
 };
 
-export const openSide = (
+export const openSide = async (
   side: Side,
   relay: Pick<Relay, 'config'>,
   offer: LinkOffer,
   certificate: LinkCertificate,
   own: { readonly name: string; readonly instance: string },
-) =>
-  openDataLink({
+) => {
+  const abort = new AbortController();
+  opened.push(() => abort.abort());
+  const peer = await openDataLink({
     side,
     offer,
     node: relay.config,
@@ -321,7 +341,14 @@ export const openSide = (
     own: { ...own, namespace: NAMESPACE, build: 'test' },
     clock: systemClock,
     logger: silentLogger,
+    signal: abort.signal,
   });
+  opened.push(() => {
+    peer.duplex.destroy();
+    peer.raw.destroy();
+  });
+  return peer;
+};
 
 /** One agent that publishes `db` and one gateway, both logged in. */
 export const startEnds = async (relay: Relay, sendKey = 'k_send') => {

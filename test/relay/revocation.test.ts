@@ -114,6 +114,7 @@ test('a revocation that falls into a handshake, an attach or a joining wins', as
   open();
   const refused = await late.until('onCredentialRefused');
   assert.deepEqual([refused.status, refused.code], [401, 'key_revoked']);
+  assert.equal(relay.control.verifying.length, verified + 1, 'by the handshake that was under way itself');
   assert.ok(!relay.node.live.logins().some(({ name }) => name === 'gateway-2'));
   relay.control.gate = undefined;
 

@@ -60,7 +60,12 @@ test('a relay process admits by a real key, joins a link, revokes it through its
     return (await response.json()) as Record<string, unknown>;
   };
   const created = await call('/connections', { name: 'db', target: { host: 'db.internal', port: 5432 } });
-  const keys = created['keys'] as { auth_rule: string; slot: string; key_id: string; connection_string: string }[];
+  const keys = created['keys'] as {
+    auth_rule: string;
+    slot: string;
+    key_id: string;
+    connection_string: string;
+  }[];
   const keyOf = (rule: string) => {
     const key = keys.find(({ auth_rule, slot }) => auth_rule === rule && slot === 'primary');
     assert.ok(key);
@@ -118,8 +123,7 @@ test('a relay starts fenced while its database is away, and a taken port closes 
   assert.equal(ready.status, 503);
   assert.match(await ready.text(), /control database/);
   const taken = { ...settings(temporaryDirectory(t, 'relay'), 'postgres://127.0.0.1:1/none') };
-  await assert.rejects(
-    startRelay({ ...taken, listen: [relay.addresses[0] ?? ''] }, deps),
-    (error) => isAppError(error, 'ERR_LISTEN_REFUSED'),
+  await assert.rejects(startRelay({ ...taken, listen: [relay.addresses[0] ?? ''] }, deps), (error) =>
+    isAppError(error, 'ERR_LISTEN_REFUSED'),
   );
 });

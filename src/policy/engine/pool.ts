@@ -295,16 +295,20 @@ export class EnginePool {
     this.#startWatch();
   }
 
-  /** A kind of stream that failed recently is evaluated alone, one at a time, and never in others' company. */
+  /**
+   * A kind of stream that failed recently is evaluated alone, one at a time, never in others' company, and never
+   * by the only thread that is ready, which the others would have to wait for.
+   */
   #takeBatch(): Job[] {
-    const suspectRunning = [...this.#slots].some(({ batch }) =>
-      batch.some(({ key }) => this.#breaker.isSuspect(key)),
-    );
+    const slots = [...this.#slots];
+    const noSuspects =
+      slots.filter(({ evaluator }) => evaluator.state !== 'starting').length < MIN_EVALUATORS ||
+      slots.some(({ batch }) => batch.some(({ key }) => this.#breaker.isSuspect(key)));
     const waiting = this.#rechecks.length > 0 ? 1 : 0;
-    const batch = this.#take(this.#opens, OPEN_BATCH - waiting, suspectRunning);
+    const batch = this.#take(this.#opens, OPEN_BATCH - waiting, noSuspects);
     if (batch.some(({ key }) => this.#breaker.isSuspect(key))) return batch;
     const room = batch.length === 0 ? RECHECK_BATCH : waiting;
-    return [...batch, ...this.#take(this.#rechecks, room, suspectRunning || batch.length > 0)];
+    return [...batch, ...this.#take(this.#rechecks, room, noSuspects || batch.length > 0)];
   }
 
   #take(queue: Job[], limit: number, noSuspects: boolean): Job[] {

@@ -1,10 +1,8 @@
-import { MAX_CLIENT_HELLO_BYTES, readClientHello } from './client-hello.ts';
+import { readClientHello } from './client-hello.ts';
 import { MAX_PREAMBLE_BYTES, parsePreamble, PROBE_PROTOCOL, tokenOfProtocol } from './preamble.ts';
 
 /** How long a connection may take to show what it is. */
 export const SNIFF_TIMEOUT_MS = 5_000;
-/** The most that is ever collected of one connection before it is known. */
-export const MAX_SNIFF_BYTES = MAX_CLIENT_HELLO_BYTES;
 
 const LF = 0x0a;
 const FIRST_PREAMBLE_BYTE = 'S'.charCodeAt(0);

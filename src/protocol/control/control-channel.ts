@@ -29,8 +29,6 @@ const CLOSE_NORMAL = 1000;
 const CLOSE_PROTOCOL = 1002;
 
 type Body<T extends MessageType> = z.input<(typeof MESSAGES)[T]>;
-/** A message together with the means to answer it. */
-export type Incoming = ControlMessage;
 
 interface Pending {
   readonly resolve: (message: ControlMessage) => void;

@@ -192,7 +192,7 @@ export const encodeMessage = <T extends MessageType>(
   id: number,
   body: z.input<(typeof MESSAGES)[T]>,
   re?: number,
-): string => JSON.stringify({ ...(body), t: type, id, ...(re === undefined ? {} : { re }) });
+): string => JSON.stringify({ ...body, t: type, id, ...(re === undefined ? {} : { re }) });
 
 /**
  * Reads one message. Unknown fields are dropped, foreign text is cleaned.

@@ -151,7 +151,7 @@ export class NodeLogin {
     });
   }
 
-  get #isClosing(): boolean {
+  #isClosing(): boolean {
     return this.#closing.signal.aborted;
   }
 
@@ -167,12 +167,12 @@ export class NodeLogin {
 
   async #connectLoop(): Promise<void> {
     const { clock, handlers } = this.#options;
-    while (!this.#isClosing) {
+    while (!this.#isClosing()) {
       const startedMs = clock.monotonicMs();
       const ended = await this.#connectOnce();
       this.#credentials.reset();
       this.#health?.cancel();
-      if (this.#isClosing) return;
+      if (this.#isClosing()) return;
       if (ended.kind === 'lost' && clock.monotonicMs() - startedMs >= GRACE_MS) this.#backoff.reset();
       const down = this.#describe(ended);
       this.#down = down;
@@ -329,8 +329,10 @@ export class NodeLogin {
       return;
     }
     switch (message.t) {
-      case 'attached':
-        { this.#attached(message.body); return; }
+      case 'attached': {
+        this.#attached(message.body);
+        return;
+      }
       case 'detach': {
         const handle = this.#credentials.drop(message.body.cred);
         if (handle === undefined) return;

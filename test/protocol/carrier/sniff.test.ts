@@ -4,10 +4,7 @@ import { createServer, type Socket } from 'node:net';
 import { test } from 'node:test';
 import { connect as connectTls } from 'node:tls';
 import fc from 'fast-check';
-import {
-  MAX_CLIENT_HELLO_BYTES,
-  readClientHello,
-} from '../../../src/protocol/carrier/client-hello.ts';
+import { MAX_CLIENT_HELLO_BYTES, readClientHello } from '../../../src/protocol/carrier/client-hello.ts';
 import {
   linkPreamble,
   MAX_PREAMBLE_BYTES,

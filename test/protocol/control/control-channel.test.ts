@@ -19,9 +19,12 @@ const connected = async (clock: Clock = systemClock, autoPong = true) => {
   await once(http, 'listening');
   const server = new WebSocketServer({ server: http, autoPong });
   const socket = new WebSocket(`ws://127.0.0.1:${(http.address() as AddressInfo).port}`);
-  const [[peer]] = (await Promise.all([once(server, 'connection'), once(socket, 'open')])) as [[WebSocket], unknown];
+  const [[peer]] = (await Promise.all([once(server, 'connection'), once(socket, 'open')])) as [
+    [WebSocket],
+    unknown,
+  ];
   const messages: ControlMessage[] = [];
-  let closed = (_detail: string): void => undefined;
+  let closed: (detail: string) => void = () => undefined;
   const end = new Promise<string>((resolve) => {
     closed = resolve;
   });

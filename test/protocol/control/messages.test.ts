@@ -56,7 +56,14 @@ test('messages, lists and names have limits', () => {
   refuses(JSON.stringify({ t: 'connection.gone', id: 1, name: 'n'.repeat(129) }));
   const items = Array.from({ length: MAX_PAGE_ITEMS + 1 }, () => 'i');
   refuses(
-    JSON.stringify({ t: 'link.request', id: 1, cred: 'c', connection: 'db', spki: 'a'.repeat(64), exclude: items }),
+    JSON.stringify({
+      t: 'link.request',
+      id: 1,
+      cred: 'c',
+      connection: 'db',
+      spki: 'a'.repeat(64),
+      exclude: items,
+    }),
   );
   refuses(JSON.stringify({ t: 'publish', id: 1, cred: 'c', connection: 'db', spki: 'A'.repeat(64) }));
 });

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
-import { test } from 'node:test';
+import { afterEach, test } from 'node:test';
 import { connect as connectTls, TLSSocket } from 'node:tls';
+import type { AuthenticatedPeer } from '../../../src/protocol/link/authenticated-peer.ts';
 import { LinkError } from '../../../src/protocol/link/errors.ts';
 import type { LinkOffer, PartyKey, Side } from '../../../src/protocol/link/offer.ts';
 import {
@@ -30,10 +31,17 @@ const key: PartyKey = {
   proved_by: 'relay',
 };
 
+const opened: (() => void)[] = [];
+afterEach(() => {
+  for (const close of opened.splice(0)) close();
+});
+
 /** A relay that joins whoever comes first with whoever comes second, and can tamper. */
 const startJoin = async (
-  tamper: (sockets: { gateway: Socket; agent: Socket }, heads: { gateway: Buffer; agent: Buffer }) => boolean = () =>
-    false,
+  tamper: (
+    sockets: { gateway: Socket; agent: Socket },
+    heads: { gateway: Buffer; agent: Buffer },
+  ) => boolean = () => false,
 ) => {
   const sockets: Socket[] = [];
   let arrived = (): void => undefined;
@@ -68,6 +76,7 @@ const startJoin = async (
     for (const socket of sockets) socket.destroy();
     server.close();
   };
+  opened.push(close);
   return { port, first, close };
 };
 
@@ -100,9 +109,9 @@ const options = (
   };
 };
 
-const failure = async (opening: Promise<unknown>): Promise<LinkError> => {
+const failure = async (opening: Promise<AuthenticatedPeer>): Promise<LinkError> => {
   const outcome = await opening.then(
-    () => undefined,
+    (peer) => peer.duplex.destroy(),
     (error: unknown) => error,
   );
   assert.ok(outcome instanceof LinkError, `no link error: ${String(outcome)}`);
