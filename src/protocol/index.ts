@@ -31,13 +31,23 @@ export type {
   RelayNodeConfig,
   Side,
 } from './link/offer.ts';
-export { type DataLinkOptions, HANDSHAKE_TIMEOUT_MS, openDataLink, type OwnParty } from './link/open-data-link.ts';
+export {
+  type DataLinkOptions,
+  HANDSHAKE_TIMEOUT_MS,
+  openDataLink,
+  type OwnParty,
+} from './link/open-data-link.ts';
 export type { LinkCertificate } from '../runtime/index.ts';
 export { SNIFF_TIMEOUT_MS, type Sniffed, sniff } from './carrier/sniff.ts';
 export { LINK_PROTOCOL, PROBE_PROTOCOL } from './carrier/preamble.ts';
 export { advance, OFFERED, type RendezvousEvent, type RendezvousState } from './rendezvous/state.ts';
 export { OFFER_LIFE_MS, TokenBook } from './rendezvous/token-book.ts';
-export { acceptControl, type ControlServer, type Problem, problemResponse } from './control/control-server.ts';
+export {
+  acceptControl,
+  type ControlServer,
+  type Problem,
+  problemResponse,
+} from './control/control-server.ts';
 export { SESSION_LIMITS } from './session/constants.ts';
 export type { SessionErrorCode } from './session/errors.ts';
 export { encodeHello, HelloReader } from './session/hello.ts';

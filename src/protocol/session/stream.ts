@@ -5,6 +5,7 @@ import { writeHeader } from './frame-header.ts';
 import { Inflow } from './inflow.ts';
 import type { Sender } from './link-writer.ts';
 import { Outflow } from './outflow.ts';
+import { endedByReset } from './reset-detection.ts';
 import type { SessionStream, StreamEnd } from './types.ts';
 import { LANE, type Lane } from './waiting-list.ts';
 import type { WindowBudget } from './window-budget.ts';
@@ -338,6 +339,10 @@ export class Stream implements SessionStream, Sender {
   };
 
   readonly #onSourceEnd = (): void => {
+    if (this.#socket !== undefined && endedByReset(this.#socket)) {
+      this.#localAbort();
+      return;
+    }
     this.#out.end();
     this.#firstFin ??= this.#host.side === 'gateway' ? 'client_fin' : 'target_fin';
     this.#host.sendChanged(this);

@@ -27,6 +27,8 @@ import {
 } from './support.ts';
 
 const TIMEOUT = { timeout: 20_000 };
+/** What libuv reads at once. */
+const NODE_READ_BYTES = 64 * 1024;
 
 for (const [name, carry] of [
   ['a link that takes what it is given', atOnce],
@@ -97,6 +99,27 @@ describe('resets', () => {
     one.app.resetAndDestroy();
     await until(() => target.closed && one.outcome.end !== undefined && one.agentEnd() !== undefined);
     assert.equal(target.error, 'ECONNRESET');
+    assert.equal(one.outcome.end?.reason, 'client_reset');
+    assert.equal(one.agentEnd()?.reason, 'client_reset');
+  });
+
+  test('an abort behind bytes that nobody has read yet is a reset and no end', TIMEOUT, async (t) => {
+    const gate = new Gate();
+    gate.open();
+    const { open } = tunnel(t, { gatewayCarry: gate.carry });
+    const one = await open();
+    const target = new Received(one.target);
+    gate.isOpen = false;
+    // More than a session reads ahead, and at last a read that is not full: that is when libuv speaks of an end.
+    const write = (bytes: number) => new Promise((resolve) => one.app.write(pattern(bytes), resolve));
+    await write(200_000);
+    await until(() => one.gatewaySocket.isPaused() && gate.holding);
+    const unread = 200_000 - one.gatewaySocket.bytesRead;
+    await write(NODE_READ_BYTES - (unread % NODE_READ_BYTES) + 1_000);
+    one.app.resetAndDestroy();
+    await once(one.app, 'close');
+    gate.open();
+    await until(() => target.closed && one.outcome.end !== undefined && one.agentEnd() !== undefined);
     assert.equal(one.outcome.end?.reason, 'client_reset');
     assert.equal(one.agentEnd()?.reason, 'client_reset');
   });
