@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { environment, type ExitCode, terminalText } from '../runtime/index.ts';
+import { type ExitCode, terminalText } from '../runtime/index.ts';
 
 export interface GlobalOptions {
   readonly json?: boolean;
@@ -19,8 +19,6 @@ export interface Output {
   readonly json: boolean;
   readonly quiet: boolean;
   readonly verbose: boolean;
-  /** True when stdout is a terminal that takes colour. */
-  readonly color: boolean;
   /** A line for people on stdout; nothing with --json. */
   line(text?: string): void;
   /** The one JSON document of a command; nothing without --json. */
@@ -43,7 +41,7 @@ const write = (stream: NodeJS.WriteStream, text: string): void => {
   stream.write(text);
 };
 
-/** Escapes what could move the cursor, but keeps line ends and our own colours out of it. */
+/** Escapes what could move the cursor, line by line. Nothing of ours is coloured, so NO_COLOR has nothing to do. */
 const safe = (text: string): string => text.split('\n').map(terminalText).join('\n');
 
 const INVISIBLE = /[\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
@@ -97,7 +95,6 @@ export const createOutput = (options: GlobalOptions): Output => {
     json,
     quiet,
     verbose,
-    color: process.stdout.isTTY && (environment['NO_COLOR'] ?? '') === '',
     line(text = '') {
       clear();
       if (!json) write(process.stdout, `${safe(text)}\n`);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, watch } from 'node:fs';
+import { chmodSync, mkdtempSync, readFileSync, rmSync, watch } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
@@ -23,6 +23,8 @@ interface Running {
 
 const stateOf = (t: TestContext): string => {
   const directory = mkdtempSync(join(tmpdir(), 'sallyport-up-'));
+  // As root, PostgreSQL runs as another user; let that one in, or its data goes to /var/lib and stays there.
+  chmodSync(directory, 0o755);
   t.after(() => rmSync(directory, { recursive: true, force: true }));
   return directory;
 };
@@ -41,8 +43,8 @@ const start = (t: TestContext, directory: string, ...more: readonly string[]): R
       try {
         resolve(JSON.parse(readFileSync(told, 'utf8')) as ReadyFile);
       } catch (error) {
-        if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
-        reject(error as Error);
+        if ((error as { code?: string }).code === 'ENOENT') return;
+        reject(error instanceof Error ? error : new Error('unreadable'));
       }
       clearTimeout(deadline);
       watcher.close();

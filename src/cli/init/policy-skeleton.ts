@@ -17,8 +17,7 @@ const KEYWORDS: ReadonlySet<string> = new Set(
 const reference = (name: string): string =>
   PLAIN_NAME.test(name) && !KEYWORDS.has(name) ? `.${name}` : `["${name}"]`;
 
-const rulesOf = ({ name, target }: Publication): string => `# METADATA
-# title: Who may reach ${name}
+const rulesOf = ({ name, target }: Publication): string => `# Who may reach ${name}.
 package sallyport.allow
 
 import data.sallyport.request

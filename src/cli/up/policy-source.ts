@@ -1,8 +1,15 @@
 import { createHash } from 'node:crypto';
-import { type FSWatcher, readFileSync, watch } from 'node:fs';
-import { resolve } from 'node:path';
+import { accessSync, constants, type FSWatcher, readdirSync, readFileSync, watch } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { buildBundle, developmentBundle, type DevelopmentConnection } from '../../policy/index.ts';
-import { type Clock, messageOf, type Timer, writeFileAtomically } from '../../runtime/index.ts';
+import {
+  AppError,
+  type Clock,
+  foreignCodeOf,
+  messageOf,
+  type Timer,
+  writeFileAtomically,
+} from '../../runtime/index.ts';
 import { packageRoot } from '../version.ts';
 import type { PolicyChoice } from './options.ts';
 
@@ -44,6 +51,45 @@ const generate = (options: PolicySourceOptions): PolicySource => {
   return { bundleFile: options.bundleFile, close: () => undefined };
 };
 
+/**
+ * Watches a directory and all below it. Each directory is watched by itself: editors replace files, and a watch of
+ * the replaced file (Node's recursive watch on Linux) would see nothing more.
+ */
+const watchTree = (root: string, onChange: (error?: Error) => void): { close(): void } => {
+  const watchers = new Map<string, FSWatcher>();
+  const close = (directory: string): void => {
+    watchers.get(directory)?.close();
+    watchers.delete(directory);
+  };
+  const scan = (): void => {
+    const entries = readdirSync(root, { recursive: true, withFileTypes: true });
+    const found = new Set([
+      root,
+      ...entries.filter((entry) => entry.isDirectory()).map((entry) => join(entry.parentPath, entry.name)),
+    ]);
+    for (const directory of watchers.keys()) if (!found.has(directory)) close(directory);
+    for (const directory of found) {
+      if (watchers.has(directory)) continue;
+      const watcher = watch(directory, () => {
+        try {
+          scan();
+          onChange();
+        } catch (error) {
+          onChange(error as Error);
+        }
+      });
+      watcher.on('error', () => close(directory));
+      watchers.set(directory, watcher);
+    }
+  };
+  scan();
+  return {
+    close() {
+      for (const directory of [...watchers.keys()]) close(directory);
+    },
+  };
+};
+
 /** Compiles a directory now and after each change; a version that does not compile changes nothing. */
 const compile = async (options: PolicySourceOptions, directory: string): Promise<PolicySource> => {
   const { bundleFile, clock, note } = options;
@@ -63,18 +109,29 @@ const compile = async (options: PolicySourceOptions, directory: string): Promise
         note(`policy: ${directory} does not compile, the old one stays: ${messageOf(error)}`),
     );
   };
-  const watcher: FSWatcher = watch(directory, { recursive: true }, () => {
+  const watching = watchTree(directory, (error) => {
+    if (error !== undefined) note(`policy: ${directory} is not watched any more: ${messageOf(error)}`);
     settling?.cancel();
     settling = clock.after(SETTLE_MS, rebuild);
   });
-  watcher.on('error', (error) => note(`policy: ${directory} is no longer watched: ${messageOf(error)}`));
   return {
     bundleFile,
     close() {
       settling?.cancel();
-      watcher.close();
+      watching.close();
     },
   };
+};
+
+const requireReadable = (file: string): string => {
+  try {
+    accessSync(file, constants.R_OK);
+    return file;
+  } catch (error) {
+    throw new AppError('ERR_CLI_USAGE', `--bundle ${file} cannot be read: ${foreignCodeOf(error) ?? ''}`, {
+      cause: error,
+    });
+  }
 };
 
 /** Provides the bundle of `up`: generated from its connections, compiled from a directory, or given. */
@@ -85,6 +142,6 @@ export const openPolicySource = async (options: PolicySourceOptions): Promise<Po
     case 'directory':
       return compile(options, resolve(options.choice.directory));
     case 'bundle':
-      return { bundleFile: resolve(options.choice.file), close: () => undefined };
+      return { bundleFile: requireReadable(resolve(options.choice.file)), close: () => undefined };
   }
 };

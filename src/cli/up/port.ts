@@ -27,7 +27,3 @@ export const choosePort = async (
     if (port !== undefined) return { port, changed: remembered !== undefined };
   }
 };
-
-/** Whether somebody could listen there now. */
-export const isFree = async (host: string, port: number): Promise<boolean> =>
-  (await tryPort(port, host)) !== undefined;

@@ -3,20 +3,22 @@ import {
   chmodSync,
   chownSync,
   closeSync,
+  cpSync,
   existsSync,
   mkdirSync,
   openSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
+  writeFileSync,
 } from 'node:fs';
-import { writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
-import { AppError, type Clock, environment, messageOf, sleep } from '../../runtime/index.ts';
-import { type PostgresUser, postgresUser, requireReachable } from './postgres-user.ts';
+import { AppError, type Clock, environment, messageOf, randomBytes, sleep } from '../../runtime/index.ts';
+import { isReachable, type PostgresUser, postgresUser, sharedDirectory } from './postgres-user.ts';
 import { identityOf, signal, waitForEnd } from './process-identity.ts';
 
 const execute = promisify(execFile);
@@ -60,6 +62,34 @@ const findBinaries = async (): Promise<Binaries> => {
       { cause: error },
     );
   }
+};
+
+/** The binaries themselves, or a copy of them where the server's user can reach it. */
+const reachableBinaries = (binaries: Binaries, user: PostgresUser | undefined): Binaries => {
+  const from = dirname(binaries.postgres);
+  if (user === undefined || isReachable(from, user)) return binaries;
+  const { mtimeMs, size } = statSync(binaries.postgres);
+  const directory = sharedDirectory(`postgres-${size.toString(36)}-${Math.round(mtimeMs).toString(36)}`);
+  const copied = join(directory, 'native');
+  if (!existsSync(copied)) {
+    const partial = join(directory, `partial-${process.pid}`);
+    cpSync(dirname(from), partial, { recursive: true, verbatimSymlinks: true });
+    renameSync(partial, copied);
+  }
+  const inside = (file: string): string => join(copied, relative(dirname(from), file));
+  return { initdb: inside(binaries.initdb), postgres: inside(binaries.postgres) };
+};
+
+/**
+ * Where the data of a state directory belongs: in it, or, when the server's user cannot get there, under a name of
+ * its own in `/var/lib/sallyport`.
+ * @throws AppError ERR_CLI_POSTGRES
+ */
+export const chooseDataDirectory = (stateDirectory: string, remembered: string | undefined): string => {
+  if (remembered !== undefined) return remembered;
+  const user = postgresUser();
+  if (user === undefined || isReachable(stateDirectory, user)) return join(stateDirectory, 'postgres');
+  return join(sharedDirectory(`data-${randomBytes(8).toString('hex')}`), 'postgres');
 };
 
 export interface EmbeddedPostgresOptions {
@@ -199,12 +229,8 @@ const lastComplaints = (file: string, fromByte: number): string => {
  */
 export const startEmbeddedPostgres = async (options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> => {
   const { clock, dataDirectory, port } = options;
-  const binaries = await findBinaries();
   const user = postgresUser();
-  if (user !== undefined) {
-    requireReachable(dirname(dataDirectory), user);
-    requireReachable(dirname(binaries.postgres), user);
-  }
+  const binaries = reachableBinaries(await findBinaries(), user);
   await stopLeftoverPostgres(dataDirectory, clock);
   await initialise(binaries, options, user);
 

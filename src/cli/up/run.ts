@@ -1,4 +1,5 @@
 import { rmSync } from 'node:fs';
+import { dirname } from 'node:path';
 import {
   AppError,
   type Clock,
@@ -7,21 +8,15 @@ import {
   messageOf,
   writeFileAtomically,
 } from '../../runtime/index.ts';
-import { type DatabaseRoles, prepareDatabase, withRole } from '../deploy/database.ts';
+import { prepareDatabase } from '../deploy/database.ts';
 import { ensureAuthority, ensureKeyring, ensureServerCertificate, ensureTrust } from '../deploy/material.ts';
-import { provision, type Provisioned } from '../deploy/provision.ts';
+import { provision } from '../deploy/provision.ts';
 import type { Publication } from '../deploy/publication.ts';
-import {
-  agentSettings,
-  gatewaySettings,
-  type Installation,
-  relaySettings,
-  writeSettings,
-} from '../deploy/settings.ts';
+import type { Installation } from '../deploy/settings.ts';
 import type { Output } from '../output.ts';
 import type { ReadyFile } from '../ready-file.ts';
-import { version } from '../version.ts';
 import { type Child, startChild } from './child.ts';
+import { type InstallationParts, readyFileOf, UP, upInstallation, writeUpSettings } from './installation.ts';
 import { endLeftovers } from './leftovers.ts';
 import { takeLock } from './lock.ts';
 import {
@@ -33,7 +28,12 @@ import {
 } from './options.ts';
 import { openPolicySource, type PolicySource } from './policy-source.ts';
 import { choosePort } from './port.ts';
-import { type EmbeddedPostgres, startEmbeddedPostgres, stopLeftoverPostgres } from './postgres.ts';
+import {
+  chooseDataDirectory,
+  type EmbeddedPostgres,
+  startEmbeddedPostgres,
+  stopLeftoverPostgres,
+} from './postgres.ts';
 import { identityOf, type ProcessIdentity } from './process-identity.ts';
 import { waitUntilReady } from './readiness.ts';
 import {
@@ -45,16 +45,7 @@ import {
   writeState,
 } from './state.ts';
 
-/** What `up` calls its own parts; the relay's name must be one that TLS can verify and SNI can carry. */
-const HOST = 'localhost';
-const LOOPBACK = '127.0.0.1';
-const NODE = 'relay-1';
-const AGENT = 'agent-1';
-const GATEWAY = 'gateway-1';
-
 const READY_DEADLINE_MS = 30_000;
-/** Streams may finish this long when `up` stops (protocol.md, Liveness). */
-const DRAIN_SECONDS = 2;
 const CHILD_STOP_MS = 2_800;
 const DEFAULT_POSTGRES_PORT = 5432;
 const MAX_DATABASE_DEATHS = 3;
@@ -110,12 +101,11 @@ export class UpRun {
   async start(): Promise<ReadyFile> {
     const { output, clock } = this.#given;
     await endLeftovers(this.#state.processes, clock, (text) => output.note(text));
-    if (this.#given.options.databaseUrl === undefined) {
-      await stopLeftoverPostgres(this.#paths.databaseDirectory, clock);
-    }
+    const left = this.#state.database_directory;
+    if (left !== undefined) await stopLeftoverPostgres(left, clock);
     const [databaseUrl, certificates] = await Promise.all([this.#openDatabase(), this.#certificates()]);
     this.#step('preparing the database');
-    const roles = await prepareDatabase(databaseUrl, { node: NODE, agent: AGENT }, (role) =>
+    const roles = await prepareDatabase(databaseUrl, { node: UP.node, agent: UP.agent }, (role) =>
       passwordOf(this.#state, role),
     );
     const relayPort = await this.#port('relay', 'the relay');
@@ -124,8 +114,8 @@ export class UpRun {
     const provisioned = await provision({
       databaseUrl,
       keyringFile: certificates.keyringFile,
-      namespace: HOST,
-      node: NODE,
+      namespace: UP.host,
+      node: UP.node,
       publicPort: relayPort,
       publications,
       directory: this.#paths.connectionDirectory,
@@ -134,13 +124,26 @@ export class UpRun {
     });
     this.#step('preparing the policy');
     this.#policy = await this.#openPolicy(publications);
-    const installation = await this.#installation(databaseUrl, roles, relayPort, provisioned, publications);
-    writeSettings(this.#paths.config('relay'), heading('relay'), relaySettings(installation));
-    writeSettings(this.#paths.config('agent'), heading('agent'), agentSettings(installation));
-    writeSettings(this.#paths.config('gateway'), heading('gateway'), gatewaySettings(installation));
+    const parts: InstallationParts = {
+      paths: this.#paths,
+      databaseUrl,
+      roles,
+      relayPort,
+      provisioned,
+      publications,
+      bundleFile: this.#policy.bundleFile,
+      allowAuditDatabase: this.#given.options.withExamples,
+      listenOf: (name) => this.#listenOf(name),
+      portOf: (key) => this.#port(key, `the ${key} listener`),
+    };
+    const installation = await upInstallation(parts);
+    writeState(this.#paths, this.#state);
+    writeUpSettings(this.#paths, installation);
     this.#step('starting relay, agent and gateway');
     await this.#startChildren(installation);
-    return this.#writeReady(installation, databaseUrl, roles, publications);
+    const ready = readyFileOf(parts, installation, this.#pids());
+    this.#putReady(ready);
+    return ready;
   }
 
   get ready(): ReadyFile | undefined {
@@ -168,7 +171,7 @@ export class UpRun {
   }
 
   async #port(key: string, what: string): Promise<number> {
-    const { port, changed } = await choosePort(this.#state.ports[key], LOOPBACK);
+    const { port, changed } = await choosePort(this.#state.ports[key], UP.loopback);
     if (changed) {
       this.#given.output.note(`port ${this.#state.ports[key] ?? 0} of ${what} is taken now; using ${port}`);
     }
@@ -182,6 +185,13 @@ export class UpRun {
     this.#step('starting PostgreSQL');
     const port = await this.#port('postgres', 'PostgreSQL');
     passwordOf(this.#state, 'sallyport');
+    const directory = chooseDataDirectory(this.#paths.root, this.#state.database_directory);
+    if (this.#state.database_directory === undefined && dirname(directory) !== this.#paths.root) {
+      this.#given.output.note(
+        `you are root, so PostgreSQL runs as user postgres, who cannot enter ${this.#paths.root}: its data is in ${directory}`,
+      );
+    }
+    this.#state.database_directory = directory;
     writeState(this.#paths, this.#state);
     this.#postgres = await this.#startPostgres(port);
     return this.#postgres.urlOf('postgres');
@@ -190,7 +200,7 @@ export class UpRun {
   #startPostgres(port: number): Promise<EmbeddedPostgres> {
     const { clock } = this.#given;
     return startEmbeddedPostgres({
-      dataDirectory: this.#paths.databaseDirectory,
+      dataDirectory: chooseDataDirectory(this.#paths.root, this.#state.database_directory),
       logFile: this.#paths.log('postgres'),
       port,
       password: passwordOf(this.#state, 'sallyport'),
@@ -228,7 +238,7 @@ export class UpRun {
     await ensureServerCertificate(
       { certFile: file('relay.pem'), keyFile: file('relay.key') },
       authority,
-      [HOST, LOOPBACK],
+      [UP.host, UP.loopback],
       clock,
     );
     const keyringFile = file('keyring.json');
@@ -236,8 +246,8 @@ export class UpRun {
     ensureTrust(
       { rootKeyFile: file('audit-root.key'), trustFile: file('trust.json') },
       [
-        { kind: 'relay', name: NODE, keyFile: file('relay-audit.key') },
-        { kind: 'agent', name: AGENT, keyFile: file('agent-audit.key') },
+        { kind: 'relay', name: UP.node, keyFile: file('relay-audit.key') },
+        { kind: 'agent', name: UP.agent, keyFile: file('agent-audit.key') },
       ],
       clock,
     );
@@ -281,64 +291,9 @@ export class UpRun {
     const given = this.#given.options.listens.get(name);
     if (given !== undefined && given.port !== 0) return given;
     return {
-      host: given?.host ?? LOOPBACK,
+      host: given?.host ?? UP.loopback,
       port: await this.#port(`connection ${name}`, `connection ${name}`),
     };
-  }
-
-  async #installation(
-    databaseUrl: string,
-    roles: DatabaseRoles,
-    relayPort: number,
-    provisioned: Provisioned,
-    publications: readonly Publication[],
-  ): Promise<Installation> {
-    const file = (name: string): string => this.#paths.file(name);
-    const secret = (name: string, text: string): string => {
-      writeFileAtomically(file(name), `${text}\n`);
-      return file(name);
-    };
-    const loopback = async (key: string): Promise<HostPort> => ({
-      host: LOOPBACK,
-      port: await this.#port(key, `the ${key} listener`),
-    });
-    const connections = [];
-    for (const { name, sendFile, listenFile } of provisioned.connections) {
-      connections.push({ name, sendFile, listenFile, listen: await this.#listenOf(name) });
-    }
-    const loopbackTargets = publications.filter(({ target }) => isLoopback(target.host));
-    const installation: Installation = {
-      namespace: HOST,
-      node: NODE,
-      agent: AGENT,
-      gateway: GATEWAY,
-      public: { host: HOST, controlPort: relayPort, dataPorts: [relayPort] },
-      relayListen: [{ host: LOOPBACK, port: relayPort }],
-      adminListen: await loopback('admin'),
-      statusListen: {
-        relay: await loopback('relay-status'),
-        agent: await loopback('agent-status'),
-        gateway: await loopback('gateway-status'),
-      },
-      caFile: file('ca.pem'),
-      certFile: file('relay.pem'),
-      keyFile: file('relay.key'),
-      keyringFile: file('keyring.json'),
-      controlDatabaseFile: secret('control-database.url', databaseUrl),
-      relayAuditDatabaseFile: secret('relay-audit-database.url', roles.relayAuditUrl),
-      agentAuditDatabaseFile: secret('agent-audit-database.url', roles.agentAuditUrl),
-      cutAfterSeconds: 'never',
-      stateDirectory: { relay: file('relay'), agent: file('agent'), gateway: file('gateway') },
-      auditKeyFile: { relay: file('relay-audit.key'), agent: file('agent-audit.key') },
-      bundleFile: this.#policy?.bundleFile ?? this.#paths.bundleFile,
-      requireSigned: false,
-      allowLoopback: [...new Set(loopbackTargets.map(({ target }) => target.port))],
-      allowAuditDatabase: this.#given.options.withExamples,
-      drainSeconds: DRAIN_SECONDS,
-      connections,
-    };
-    writeState(this.#paths, this.#state);
-    return installation;
   }
 
   async #startChildren(installation: Installation): Promise<void> {
@@ -405,48 +360,7 @@ export class UpRun {
     writeFileAtomically(this.#paths.readyFile, text);
     if (this.#given.options.readyFile !== undefined) writeFileAtomically(this.#given.options.readyFile, text);
   }
-
-  #writeReady(
-    installation: Installation,
-    databaseUrl: string,
-    roles: DatabaseRoles,
-    publications: readonly Publication[],
-  ): ReadyFile {
-    const targets = new Map(publications.map(({ name, target }) => [name, formatHostPort(target)]));
-    const audit = installation.connections.find(({ name }) => name === AUDIT_CONNECTION);
-    const ready: ReadyFile = {
-      version,
-      pids: this.#pids(),
-      relay: {
-        url: `https://${HOST}:${installation.public.controlPort}`,
-        admin_url: `http://${formatHostPort(installation.adminListen)}`,
-      },
-      admin_token_file: this.#paths.file('owner.token'),
-      ca_file: installation.caFile,
-      trust_file: this.#paths.file('trust.json'),
-      database_url: databaseUrl,
-      audit_read_url: audit === undefined ? null : withRole(databaseUrl, roles.reader, audit.listen),
-      state_dir: this.#paths.root,
-      policy_bundle: installation.bundleFile,
-      agent: { name: AGENT, status_url: `http://${formatHostPort(installation.statusListen.agent)}` },
-      gateway: { status_url: `http://${formatHostPort(installation.statusListen.gateway)}` },
-      connections: installation.connections.map((connection) => ({
-        name: connection.name,
-        target: targets.get(connection.name) ?? '',
-        listen: formatHostPort(connection.listen),
-        send_connection_string_file: connection.sendFile,
-        listen_connection_string_file: connection.listenFile,
-      })),
-    };
-    this.#putReady(ready);
-    return ready;
-  }
 }
 
 /** A restarted process has its pid by then. */
 const RESTART_NOTICE_MS = 500;
-
-const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || /^127\./.test(host);
-
-const heading = (name: string): string =>
-  `Written by \`sallyport up\` at each start; changes here are lost. What a deployment's ${name}.yaml looks like\nis shown by \`sallyport init DIR\`.`;

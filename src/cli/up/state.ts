@@ -27,6 +27,8 @@ const stateSchema = z.strictObject({
   passwords: z.record(z.string(), z.string()),
   /** The processes of the start that wrote this, so that the next one can wait for them. */
   processes: z.array(identitySchema).readonly(),
+  /** Data of the embedded PostgreSQL; absent before its first start. */
+  database_directory: z.string().optional(),
   /** Sequence and content digest of the last bundle that `up` made. */
   policy: z.strictObject({ sequence: z.number().int().min(0), digest: z.string() }),
 });
@@ -39,7 +41,6 @@ export interface StatePaths {
   readonly root: string;
   readonly stateFile: string;
   readonly readyFile: string;
-  readonly databaseDirectory: string;
   readonly logDirectory: string;
   readonly connectionDirectory: string;
   readonly bundleFile: string;
@@ -55,7 +56,6 @@ export const statePaths = (directory: string): StatePaths => {
     root,
     stateFile: inside('state.json'),
     readyFile: inside('ready.json'),
-    databaseDirectory: inside('postgres'),
     logDirectory: inside('log'),
     connectionDirectory: inside('connections'),
     bundleFile: inside('policy', 'bundle.tar.gz'),

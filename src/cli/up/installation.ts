@@ -1,0 +1,138 @@
+import { formatHostPort, type HostPort, writeFileAtomically } from '../../runtime/index.ts';
+import { type DatabaseRoles, withRole } from '../deploy/database.ts';
+import type { Provisioned } from '../deploy/provision.ts';
+import type { Publication } from '../deploy/publication.ts';
+import {
+  agentSettings,
+  gatewaySettings,
+  type Installation,
+  relaySettings,
+  writeSettings,
+} from '../deploy/settings.ts';
+import type { ReadyFile } from '../ready-file.ts';
+import { version } from '../version.ts';
+import { AUDIT_CONNECTION } from './options.ts';
+import type { StatePaths } from './state.ts';
+
+/** What `up` calls its own parts; the relay's name must be one that TLS can verify and SNI can carry. */
+export const UP = {
+  host: 'localhost',
+  loopback: '127.0.0.1',
+  node: 'relay-1',
+  agent: 'agent-1',
+  gateway: 'gateway-1',
+} as const;
+
+/** Streams may finish this long when `up` stops (protocol.md, Liveness). */
+const DRAIN_SECONDS = 2;
+
+export interface InstallationParts {
+  readonly paths: StatePaths;
+  readonly databaseUrl: string;
+  readonly roles: DatabaseRoles;
+  readonly relayPort: number;
+  readonly provisioned: Provisioned;
+  readonly publications: readonly Publication[];
+  readonly bundleFile: string;
+  readonly allowAuditDatabase: boolean;
+  /** Where applications reach a connection. */
+  readonly listenOf: (name: string) => Promise<HostPort>;
+  /** A remembered port of one of our own listeners. */
+  readonly portOf: (key: string) => Promise<number>;
+}
+
+const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || /^127\./.test(host);
+
+/** Everything that the three configurations say, with the secrets that they name put into their files. */
+export const upInstallation = async (parts: InstallationParts): Promise<Installation> => {
+  const { relayPort } = parts;
+  const file = (name: string): string => parts.paths.file(name);
+  const secret = (name: string, text: string): string => {
+    writeFileAtomically(file(name), `${text}\n`);
+    return file(name);
+  };
+  const loopback = async (key: string): Promise<HostPort> => ({
+    host: UP.loopback,
+    port: await parts.portOf(key),
+  });
+  const connections = [];
+  for (const { name, sendFile, listenFile } of parts.provisioned.connections) {
+    connections.push({ name, sendFile, listenFile, listen: await parts.listenOf(name) });
+  }
+  const loopbackTargets = parts.publications.filter(({ target }) => isLoopback(target.host));
+  return {
+    namespace: UP.host,
+    node: UP.node,
+    agent: UP.agent,
+    gateway: UP.gateway,
+    public: { host: UP.host, controlPort: relayPort, dataPorts: [relayPort] },
+    relayListen: [{ host: UP.loopback, port: relayPort }],
+    adminListen: await loopback('admin'),
+    statusListen: {
+      relay: await loopback('relay-status'),
+      agent: await loopback('agent-status'),
+      gateway: await loopback('gateway-status'),
+    },
+    caFile: file('ca.pem'),
+    certFile: file('relay.pem'),
+    keyFile: file('relay.key'),
+    keyringFile: file('keyring.json'),
+    controlDatabaseFile: secret('control-database.url', parts.databaseUrl),
+    relayAuditDatabaseFile: secret('relay-audit-database.url', parts.roles.relayAuditUrl),
+    agentAuditDatabaseFile: secret('agent-audit-database.url', parts.roles.agentAuditUrl),
+    cutAfterSeconds: 'never',
+    stateDirectory: { relay: file('relay'), agent: file('agent'), gateway: file('gateway') },
+    auditKeyFile: { relay: file('relay-audit.key'), agent: file('agent-audit.key') },
+    bundleFile: parts.bundleFile,
+    requireSigned: false,
+    allowLoopback: [...new Set(loopbackTargets.map(({ target }) => target.port))],
+    allowAuditDatabase: parts.allowAuditDatabase,
+    drainSeconds: DRAIN_SECONDS,
+    connections,
+  };
+};
+
+const heading = (name: string): string =>
+  `Written by \`sallyport up\` at each start; changes here are lost. What a deployment's ${name}.yaml looks like\nis shown by \`sallyport init DIR\`.`;
+
+/** Writes relay.yaml, agent.yaml and gateway.yaml. */
+export const writeUpSettings = (paths: StatePaths, installation: Installation): void => {
+  writeSettings(paths.config('relay'), heading('relay'), relaySettings(installation));
+  writeSettings(paths.config('agent'), heading('agent'), agentSettings(installation));
+  writeSettings(paths.config('gateway'), heading('gateway'), gatewaySettings(installation));
+};
+
+/** What the ready file says of an installation. */
+export const readyFileOf = (
+  parts: InstallationParts,
+  installation: Installation,
+  pids: ReadyFile['pids'],
+): ReadyFile => {
+  const { paths, databaseUrl, roles } = parts;
+  const targets = new Map(parts.publications.map(({ name, target }) => [name, formatHostPort(target)]));
+  const audit = installation.connections.find(({ name }) => name === AUDIT_CONNECTION);
+  return {
+    version,
+    pids,
+    relay: {
+      url: `https://${UP.host}:${installation.public.controlPort}`,
+      admin_url: `http://${formatHostPort(installation.adminListen)}`,
+    },
+    admin_token_file: paths.file('owner.token'),
+    ca_file: installation.caFile,
+    trust_file: paths.file('trust.json'),
+    database_url: databaseUrl,
+    audit_read_url: audit === undefined ? null : withRole(databaseUrl, roles.reader, audit.listen),
+    state_dir: paths.root,
+    policy_bundle: installation.bundleFile,
+    agent: { name: UP.agent, status_url: `http://${formatHostPort(installation.statusListen.agent)}` },
+    gateway: { status_url: `http://${formatHostPort(installation.statusListen.gateway)}` },
+    connections: installation.connections.map((connection) => ({
+      name: connection.name,
+      target: targets.get(connection.name) ?? '',
+      listen: formatHostPort(connection.listen),
+      send_connection_string_file: connection.sendFile,
+      listen_connection_string_file: connection.listenFile,
+    })),
+  };
+};
