@@ -81,8 +81,64 @@ export interface PolicyInputBase {
   readonly time: PolicyTime;
 }
 
+/** Members that the streams of a link share by reference and nobody changes in place. */
+const SHARED: ReadonlySet<string> = new Set([
+  'connection',
+  'key',
+  'link',
+  'listener',
+  'local',
+  'managed',
+  'relay',
+]);
+
+/** In the order of RFC 8785 §3.2.3. */
+const INPUT_NAMES = [
+  'action',
+  'agent',
+  'connection',
+  'key',
+  'link',
+  'listener',
+  'managed',
+  'namespace',
+  'relay',
+  'source',
+  'stream',
+  'target',
+  'time',
+  'usage',
+  'v',
+] as const satisfies readonly (keyof PolicyInputBase)[];
+const TIME_NAMES = ['local', 'rfc3339', 'unix_ms'] as const satisfies readonly (keyof PolicyTime)[];
+
+const sharedTexts = new WeakMap<object, string>();
+
+const memberText = (name: string, value: unknown): string => {
+  if (name === 'time') return membersText(value as PolicyTime, TIME_NAMES);
+  if (!SHARED.has(name) || typeof value !== 'object' || value === null) return canonicalize(value) ?? 'null';
+  const known = sharedTexts.get(value);
+  if (known !== undefined) return known;
+  const text = canonicalize(value) ?? 'null';
+  sharedTexts.set(value, text);
+  return text;
+};
+
+/** The object with these names only, in their order; any other object goes the long way. */
+const membersText = <T extends object>(value: T, names: readonly (keyof T & string)[]): string => {
+  const parts: string[] = [];
+  for (const name of names) {
+    const member = value[name];
+    if (member !== undefined) parts.push(`"${name}":${memberText(name, member)}`);
+  }
+  const isWhole = parts.length === Object.values(value).filter((member) => member !== undefined).length;
+  return isWhole ? `{${parts.join(',')}}` : (canonicalize(value) ?? '{}');
+};
+
 /**
- * The RFC 8785 form of an input: what is recorded, and what the engine is given after `JSON.parse`.
+ * The RFC 8785 form of an input: what is recorded, and what the engine is given after `JSON.parse`. The text of
+ * what the streams of a link share (connection, keys, link, relay) is made once per object: those must never be changed
+ * in place.
  * @throws Error on a lone surrogate or a number JSON lacks; text is made well-formed at decode, so that never happens
  */
-export const canonicalInput = (base: PolicyInputBase): string => canonicalize(base) ?? '{}';
+export const canonicalInput = (base: PolicyInputBase): string => membersText(base, INPUT_NAMES);

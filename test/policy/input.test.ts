@@ -1,0 +1,35 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import canonicalize from 'canonicalize';
+import fc from 'fast-check';
+import { canonicalInput, type PolicyInputBase } from '../../src/policy/input.ts';
+import { streamInput } from './support.ts';
+
+const text = fc.string({ unit: 'grapheme', maxLength: 20 });
+
+test('a canonical input is the RFC 8785 form, whatever is absent', () => {
+  const base = streamInput();
+  fc.assert(
+    fc.property(
+      fc.subarray(Object.keys(base)),
+      fc.dictionary(text, text),
+      fc.record({ address: text, label: text }, { requiredKeys: [] }),
+      (absent, labels, claimed) => {
+        const input = {
+          ...base,
+          connection: { ...base.connection, labels },
+          source: { gateway: 'g', claimed },
+        };
+        for (const name of absent) delete (input as Partial<Record<string, unknown>>)[name];
+        const asked = input as PolicyInputBase;
+        assert.equal(canonicalInput(asked), canonicalize(asked));
+        assert.equal(canonicalInput(asked), canonicalize(asked), 'the second time too');
+      },
+    ),
+  );
+});
+
+test('a member that this version does not know is kept, in its place', () => {
+  const input = { ...streamInput(), aardvark: 1, time: { ...streamInput().time, zulu: true } };
+  assert.equal(canonicalInput(input), canonicalize(input));
+});
