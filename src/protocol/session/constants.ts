@@ -15,8 +15,6 @@ export const FRAME = {
   GOAWAY: 11,
 } as const;
 
-export type FrameType = (typeof FRAME)[keyof typeof FRAME];
-
 /** Flag of DATA (its last byte ends the direction) and of CREDIT (FIN was delivered). */
 export const FLAG_FIN = 0x01;
 /** Flag of REFUSE: another agent may be tried once. */

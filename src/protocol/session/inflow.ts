@@ -18,6 +18,7 @@ export class Inflow {
   #grownBytes = 0;
   #given = 0;
   #finReceived = false;
+  #finWaits = false;
   #finPassedOn = false;
   #finDelivered = false;
   #peerBlockedAt = NOT_BLOCKED;
@@ -109,11 +110,23 @@ export class Inflow {
     socket.uncork();
   }
 
-  /** Ends the socket behind the last byte, once; `delivered` is called when the kernel has taken all. */
-  passFinOn(delivered: () => void): void {
-    if (!this.#finReceived || this.#finPassedOn) return;
+  /**
+   * Ends the socket once it has taken the last byte; `delivered` is called when that is done. Until then it is to be
+   * called again when the socket drains, and `drained` is called by a socket that would not say so by itself. The
+   * end waits because libuv refuses to reset a socket whose shutdown is behind data: an abort would then reach the
+   * far end as an orderly end of half the data.
+   */
+  passFinOn(delivered: () => void, drained: () => void): void {
+    const socket = this.#socket;
+    if (!this.#finReceived || this.#finPassedOn || socket === undefined) return;
+    if (socket.writableLength > 0) {
+      if (this.#finWaits || socket.writableNeedDrain) return;
+      this.#finWaits = true;
+      socket.write(NOTHING, drained);
+      return;
+    }
     this.#finPassedOn = true;
-    this.#socket?.end(() => {
+    socket.end(() => {
       this.#finDelivered = true;
       delivered();
     });

@@ -79,7 +79,8 @@ export class Outflow {
   open(limit: number = this.#limit): void {
     this.#isEarly = false;
     this.#early = [];
-    this.#limit = limit;
+    // A peer cannot take back what early data has used already.
+    this.#limit = Math.max(limit, this.#sent);
   }
 
   /** True once for each limit that was run into. Before ACCEPT the limit is a rule, not a window to grow. */

@@ -40,7 +40,9 @@ const END_KEEPALIVE_MS = 30_000;
 /** Ends a socket with RST, so that its far end sees a reset and not an orderly end. */
 export const abortSocket = (socket: Socket): void => {
   if (socket.destroyed) return;
-  socket.resetAndDestroy();
+  // libuv refuses a reset while a shutdown is on its way (EINVAL), and the handle would leak.
+  if (socket.writableEnded && !socket.writableFinished) socket.destroy();
+  else socket.resetAndDestroy();
 };
 
 /**
@@ -254,7 +256,7 @@ export class Stream implements SessionStream, Sender {
   endTurn(): void {
     if (this.#state !== 'open') return;
     this.#in.deliver();
-    this.#in.passFinOn(this.#onFinDelivered);
+    this.#in.passFinOn(this.#onFinDelivered, this.#onDrain);
     this.#account();
   }
 
@@ -349,7 +351,9 @@ export class Stream implements SessionStream, Sender {
   };
 
   readonly #onDrain = (): void => {
-    if (this.#state === 'open') this.#account();
+    if (this.#state !== 'open') return;
+    if (this.#in.heldBytes === 0) this.#in.passFinOn(this.#onFinDelivered, this.#onDrain);
+    this.#account();
   };
 
   readonly #onFinDelivered = (): void => {

@@ -298,6 +298,22 @@ describe('what ends a stream and nothing else', () => {
   });
 });
 
+test(
+  'an ACCEPT that grants less than the early data used: FIN still leaves as a frame without payload',
+  TIMEOUT,
+  async (t) => {
+    const { session, raw } = againstRaw(t, 'gateway');
+    const { near, far } = await tcpPair(t);
+    openStream(session, near, pattern(1000));
+    assert.equal((await raw.next(FRAME.DATA)).payload.length, 1000);
+    raw.send(rawAccept(1, 10));
+    await turns(5);
+    far.end();
+    const fin = await raw.next(FRAME.DATA);
+    assert.deepEqual([fin.flags, fin.value, fin.payload.length], [FLAG_FIN, 1000, 0]);
+  },
+);
+
 test('frames for a stream that has ended are ignored', TIMEOUT, async (t) => {
   const attacked = attackedAgent(t);
   attacked.raw.send(rawOpen(1), rawReset(1, 0, 2));

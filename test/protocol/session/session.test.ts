@@ -18,6 +18,7 @@ import {
   rawAccept,
   rawCredit,
   rawData,
+  rawOpen,
   rawReset,
   sessionPair,
   tcpPair,
@@ -159,6 +160,42 @@ describe('resets', () => {
     assert.equal(outcome.end?.reason, 'internal');
     assert.equal(outcome.end.reasonNumber, 999);
   });
+
+  test(
+    'FIN waits for the last byte to leave, so that a reset behind it can still be one',
+    TIMEOUT,
+    async (t) => {
+      const destination = await tcpPair(t);
+      const { raw } = againstRaw(t, 'agent', {
+        onOpen: (incoming) => incoming.accept(destination.near, { decision_id: 'd' }, () => undefined),
+      });
+      raw.send(rawOpen(1));
+      let limit = (await raw.next(FRAME.ACCEPT)).value;
+      let sent = 0;
+      const chunk = pattern(32 * 1024);
+      // The target reads nothing, so that its kernel and then the agent's socket fill up.
+      for (let still = 0; still < 60; still += 1) {
+        while (sent < limit) {
+          const payload = chunk.subarray(0, Math.min(chunk.length, limit - sent));
+          raw.send(rawData(1, sent, payload));
+          sent += payload.length;
+          still = 0;
+        }
+        await turns(1);
+        for (const credit of raw.frames.splice(0)) limit = Math.max(limit, credit.value);
+      }
+      assert.ok(destination.near.writableLength > 0);
+      raw.send(rawData(1, sent, NO_BYTES, FLAG_FIN));
+      await turns(5);
+      // A socket whose shutdown is under way cannot be reset any more (libuv answers EINVAL).
+      assert.ok(destination.near.writableLength > 0);
+      assert.equal(destination.near.writableEnded, false);
+      const closed = once(destination.near, 'close');
+      raw.send(rawReset(1, sent, 20));
+      await closed;
+      assert.deepEqual(destination.near.errored, null);
+    },
+  );
 
   test('a death of the link resets every socket', TIMEOUT, async (t) => {
     const { gateway, open, left } = tunnel(t);

@@ -310,6 +310,6 @@ test('after every event, a stream with data, credit and an open link waits exact
         }
       },
     ),
-    { numRuns: 150 },
+    { numRuns: 1000 },
   );
 });
