@@ -8,6 +8,8 @@ import { packageRoot } from '../version.ts';
 const MAX_DEATHS = 4;
 const DEATH_WINDOW_MS = 30_000;
 const RESTART_DELAY_MS = 250;
+/** As in the first line of bin/sallyport: see docs/adr/0005-young-generation-of-16-mib.md. */
+const NODE_FLAGS = ['--min-semi-space-size=16'];
 /** A log beyond this is set aside (one generation) when its process starts. */
 const MAX_LOG_BYTES = 16 * 1024 * 1024;
 /** Who was killed had no last words. */
@@ -107,6 +109,7 @@ export const startChild = (options: ChildOptions): Child => {
     const child = spawn(
       process.execPath,
       [
+        ...NODE_FLAGS,
         fileURLToPath(new URL('bin/sallyport', packageRoot)),
         ...(options.verbose ? ['-v'] : []),
         name,
