@@ -43,19 +43,17 @@ const topOf = (profile: CpuProfile): string[] => {
   ];
 };
 
-/** The busiest functions of each process's threads, from the profiles that `--cpu-prof` left. */
+/** The busiest functions of each process's main thread, from the profiles that profiler.mjs left. */
 export const summarizeProfiles = (directory: string, roles: Readonly<Record<string, number>>): string => {
   const roleByPid = new Map(Object.entries(roles).map(([role, pid]) => [String(pid), role]));
   const sections = readdirSync(directory)
     .filter((name) => name.endsWith('.cpuprofile'))
     .sort()
     .flatMap((name) => {
-      // CPU.<date>.<time>.<pid>.<thread>.<sequence>.cpuprofile
-      const [, , , pid = '', thread = ''] = name.split('.');
-      const role = roleByPid.get(pid);
+      const role = roleByPid.get(name.replace('.cpuprofile', ''));
       if (role === undefined) return [];
       const profile = JSON.parse(readFileSync(join(directory, name), 'utf8')) as CpuProfile;
-      return [`#### ${role}, thread ${thread}`, '', ...topOf(profile).map((line) => `    ${line}`), ''];
+      return [`#### ${role}`, '', ...topOf(profile).map((line) => `    ${line}`), ''];
     });
   return sections.join('\n');
 };

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -31,8 +31,12 @@ export const profileInto = (directory: string): void => {
   profileDirectory = directory;
 };
 
+const PROFILER = new URL('../profiler.mjs', import.meta.url).href;
+
 const profileEnvironment = (): Record<string, string> =>
-  profileDirectory === undefined ? {} : { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${profileDirectory}` };
+  profileDirectory === undefined
+    ? {}
+    : { NODE_OPTIONS: `--import=${PROFILER}`, BENCH_PROFILES: profileDirectory };
 
 /** Starts `sallyport up` with one connection to the target: policy, durable audit and TLS on. */
 export const startUp = async (targetPort: number, stateDirectory: string): Promise<RunningUp> => {
@@ -64,6 +68,7 @@ export const startUp = async (targetPort: number, stateDirectory: string): Promi
 /** A directory that the Postgres user can pass through. */
 export const makeStateDirectory = (): { path: string; remove(): void } => {
   const parent = mkdtempSync(join(tmpdir(), 'sallyport-bench-up-'));
+  chmodSync(parent, 0o711);
   return { path: join(parent, 'state'), remove: () => rmSync(parent, { recursive: true, force: true }) };
 };
 

@@ -99,7 +99,7 @@ test('commands that cannot be done', async (t) => {
       ['a connection name with poison', ['up', '--publish', 'x\u001b[31m=localhost:1'], 2, /publish/],
       ['state that is a file', ['up', '--state', aFile], 2, /file/],
       ['state that cannot be read', ['up', '--state', garbled], 2, /state\.json/],
-      ['no running up', ['status', '--state', join(directory, 'nothing')], 3, /no `sallyport up` runs/],
+      ['no running up', ['status', '--state', join(directory, 'nothing')], 2, /give --admin URL/],
       [
         'a management API out of reach',
         ['key', 'list', '--admin', `http://127.0.0.1:${closed}`, '--token-file', aFile],
@@ -288,19 +288,24 @@ test('credentials, names and text that are not good, against a running installat
       assert.doesNotMatch(said, /\s+at .+:\d+:\d+/);
       return response.status;
     };
-    assert.equal(await call('POST', '/connections', { name: poison, target: { host: 'x', port: 1 } }), 400);
-    await call('POST', '/connections', { name: 'poison', target: { host: poison, port: 1 } });
-    await call('POST', '/connections', {
-      name: 'labels',
-      target: { host: 'fe80::1%eth0', port: 1 },
-      labels: { [poison]: poison },
-    });
-    await call('POST', '/auth-rules', { connection: 'shop', name: poison, claims: ['Send'] });
+    for (const [path, body] of [
+      ['/connections', { name: poison, target: { host: 'x', port: 1 } }],
+      ['/connections', { name: 'poison', target: { host: poison, port: 1 } }],
+      ['/connections', { name: 'zone', target: { host: 'fe80::1%eth0', port: 1 } }],
+      ['/connections', { name: 'labels', target: { host: 'x', port: 1 }, labels: { [poison]: poison } }],
+      ['/auth-rules', { scope: 'shop', name: poison, claims: ['Send'] }],
+      [`/keys/${encodeURIComponent(poison.replaceAll('\ud800', ''))}/revoke`, { reason: 'x' }],
+    ] as const) {
+      const status = await call('POST', path, body);
+      assert.ok(status === 400 || status === 404, `${path}: ${status}`);
+    }
     const listed = await deployment.command('--json', 'key', 'list', '--connection', 'shop');
     const keys = JSON.parse(listed.stdout) as { key_id: string; auth_rule: string; slot: string }[];
     const spare = keys.find((key) => key.auth_rule.endsWith('defaultListener') && key.slot === 'secondary');
     assert.ok(spare);
-    await call('POST', `/keys/${spare.key_id}/revoke`, { reason: poison });
+    assert.equal(await call('POST', `/keys/${spare.key_id}/revoke`, { reason: poison }), 400);
+    const odd = '=cmd()|"\'\\ \u{1f3f4} ünïcode';
+    assert.equal(await call('POST', `/keys/${spare.key_id}/revoke`, { reason: odd }), 200);
     await handshake({ Authorization: token({ keyName: 'x%00\ufffd' }), 'Sallyport-Connection': 'shop' });
 
     assert.equal(await askOnce(t, deployment.listenOf('shop'), 'after the poison'), 'after the poison');
@@ -310,7 +315,9 @@ test('credentials, names and text that are not good, against a running installat
                 count(*) filter (where type = 'stream.close') as closes,
                 count(*) filter (where type = 'auth.failed') as failures from audit.event`,
       );
-      return Number(row?.revoked) >= 1 && Number(row?.closes) >= 2 && Number(row?.failures) >= 1
+      if (row === undefined) throw new Error('no row');
+      assert.ok(Number(row.revoked) >= 1 && Number(row.closes) >= 2, JSON.stringify(row));
+      return Number(row.revoked) >= 1 && Number(row.closes) >= 2 && Number(row.failures) >= 1
         ? true
         : undefined;
     });

@@ -177,9 +177,20 @@ test('a name that resolves to a guarded address is refused, whatever policy says
     publish: { metadata: '169.254.169.254:80', mapped: '[::ffff:169.254.169.254]:80', loop: '127.0.0.2:9' },
     edit: { agent: (settings) => (settings.allow_loopback = []) },
   });
-  await deployment.startAll();
+  deployment.start('relay');
+  await deployment.ready('relay');
+  deployment.start('agent');
+  deployment.start('gateway');
+  await eventually('the agent has said that it offers none of them', async () => {
+    const readiness = await fetch(`${deployment.statusUrl('agent')}/readyz`);
+    assert.equal(readiness.status, 503);
+    assert.equal((await readiness.text()).match(/guard_denied/g)?.length, 6);
+    return true;
+  });
   for (const connection of ['metadata', 'mapped', 'loop']) {
-    const end = await readToEnd(dial(t, deployment.listenOf(connection)));
+    const end = await eventually('the gateway listens', () =>
+      readToEnd(dial(t, deployment.listenOf(connection))),
+    );
     assert.notEqual(end.how, 'fin', connection);
     await eventually('the guard is recorded', async () => {
       const rows = await deployment.rows<{ decided_by: string }>(

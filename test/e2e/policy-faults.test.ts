@@ -59,6 +59,10 @@ test('a policy that does not come to an end denies its own streams and holds up 
   });
   assert.equal(await askOnce(t, up.listenOf('good'), 'hello'), 'hello');
 
+  // The first one tells the engine which kind of stream this is; from then on it has one evaluator at most.
+  const first = readToEnd(dial(t, up.listenOf('slow')));
+  assert.equal(await askOnce(t, up.listenOf('good'), 'beside the first'), 'beside the first');
+  assert.equal((await first).how, 'ECONNRESET');
   const slow = Array.from({ length: 4 }, () => readToEnd(dial(t, up.listenOf('slow'))));
   for (let i = 0; i < 20; i++) assert.equal(await askOnce(t, up.listenOf('good'), `${i}`), `${i}`);
   for (const end of await Promise.all(slow)) {

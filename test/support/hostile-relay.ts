@@ -19,7 +19,7 @@ export interface HostileRelay {
   rewrite: (message: Message) => Message;
   /** Whether it sits inside the data link with certificates of its own. */
   swapCertificates: boolean;
-  /** Data links that it terminated itself. */
+  /** Data links whose TLS it answered itself, with its own certificate. */
   intercepted(): number;
   /** Payload bytes that it could read. */
   readBytes(): number;
@@ -80,11 +80,11 @@ export const startHostileRelay = async (t: Closer, deployment: Deployment): Prom
       rejectUnauthorized: false,
       ALPNCallback: (hello: { protocols: readonly string[] }) => {
         latest = hello.protocols;
+        intercepted += 1;
         return 'sallyport.v1';
       },
     },
     (victim: TLSSocket) => {
-      intercepted += 1;
       const upstream = connectTls({
         host: '127.0.0.1',
         port: deployment.relayPort,
