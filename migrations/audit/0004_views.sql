@@ -17,7 +17,7 @@ comment on function audit.details(bytea) is 'The canonical bytes of an event as 
 create view audit.decisions as
 select
   e.occurred_at, e.recorded_at, e.local_at, e.agent_zone,
-  case e.type when 'publish.decision' then 'publish' else 'stream' end as decision,
+  case e.type when 'publish.decision' then 'publish' else 'stream' end as kind,
   e.action, e.decided_by, e.policy_rule, e.policy_rules, e.reasons, e.close_reason,
   e.connection, e.principal, e.auth_rule, e.key_id, e.key_slot, e.key_kind, e.proved_by,
   e.source_addr, e.client_addr, e.client_port, e.target_host, e.target_addr, e.target_port,
@@ -182,7 +182,7 @@ begin
     from pg_class as v
     join pg_attribute as a on a.attrelid = v.oid and a.attnum > 0
     left join (values
-      ('decision', 'publish or stream.'),
+      ('kind', 'publish or stream.'),
       ('details', 'The whole event as jsonb.'),
       ('decision_count', 'How many identical denials the event stands for.'),
       ('input', 'The canonical policy input, as the engine parsed it.'),

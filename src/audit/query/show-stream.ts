@@ -19,7 +19,7 @@ export const showStream = async (reader: AuditReader, streamId: string): Promise
   const unknown = auditError('ERR_AUDIT_STREAM_UNKNOWN', `no stream ${streamId} in this database`);
   if (!UUID.test(streamId)) throw unknown;
   const decisions = await reader.query(
-    `select occurred_at, decision, action, decided_by, policy_rule, policy_rules, reasons, close_reason, connection,
+    `select occurred_at, kind, action, decided_by, policy_rule, policy_rules, reasons, close_reason, connection,
        principal, auth_rule, key_id, key_slot, proved_by, source_addr, client_addr, client_port, target_host,
        target_addr, target_port, agent, gateway, relay, attempt, link_id, bundle_sequence, bundle_revision,
        bundle_sha256, eval_us, obligations, candidates, input, event_id, chain_id, seq

@@ -29,7 +29,7 @@ export const nextCommands = (ready: ReadyFile): { title: string; command: string
   if (names.includes(AUDIT_CONNECTION)) {
     commands.push({
       title: 'Ask the audit trail, through the tunnel that it audits: your own stream is in it',
-      command: `${program} audit query --tunnel${state} "select occurred_at, action, decision, connection, policy_rule from audit.decisions order by occurred_at desc limit 5"`,
+      command: `${program} audit query --tunnel${state} "select occurred_at, kind, action, connection, policy_rule from audit.decisions order by occurred_at desc limit 5"`,
     });
   } else {
     commands.push({
