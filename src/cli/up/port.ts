@@ -1,4 +1,13 @@
 import { createServer } from 'node:net';
+import { randomFraction } from '../../runtime/index.ts';
+
+/**
+ * Where a port is chosen that is to stay: below 32768, where Linux begins to give ports to outgoing connections,
+ * any of which could have taken it by the next start.
+ */
+const FIRST_PORT = 20_000;
+const LAST_PORT = 32_767;
+const CHOSEN_TRIES = 64;
 
 const tryPort = (port: number, host: string): Promise<number | undefined> =>
   new Promise((resolve) => {
@@ -22,8 +31,9 @@ export const choosePort = async (
     const kept = await tryPort(remembered, host);
     if (kept !== undefined) return { port: kept, changed: false };
   }
-  for (;;) {
-    const port = await tryPort(0, host);
+  for (let tries = 0; ; tries += 1) {
+    const chosen = FIRST_PORT + Math.floor(randomFraction() * (LAST_PORT - FIRST_PORT + 1));
+    const port = await tryPort(tries < CHOSEN_TRIES ? chosen : 0, host);
     if (port !== undefined) return { port, changed: remembered !== undefined };
   }
 };

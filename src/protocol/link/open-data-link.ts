@@ -80,12 +80,16 @@ const dialNode = async (options: DataLinkOptions): Promise<Socket> => {
   throw new LinkError('ERR_LINK_DIAL', 'dial', 'link_failed', message, { retryable: true, cause: last });
 };
 
+/** 128 bits first: a little less work per byte, and both ends take the other suites too. */
+const CIPHER_SUITES = 'TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256';
+
 /** TLS 1.3 alone; the certificates are self-signed, `authenticatePeer` checks them by their pinned key. */
 const tlsSettings = (certificate: LinkCertificate) => ({
   cert: certificate.certPem,
   key: certificate.keyPem,
   minVersion: 'TLSv1.3' as const,
   maxVersion: 'TLSv1.3' as const,
+  ciphers: CIPHER_SUITES,
   rejectUnauthorized: false,
   requestCert: true,
   secureOptions: constants.SSL_OP_NO_TICKET,
