@@ -45,7 +45,8 @@ test('`up` with nothing but itself', async (t) => {
         );
         return rows[0];
       });
-      assert.equal(closed.close_reason, 'client_fin');
+      // After psql's Terminate both sides close; whose FIN is delivered first is the kernel's choice.
+      assert.match(closed.close_reason, /^(client|target)_fin$/);
       assert.ok(Number(closed.bytes_up) > 0 && Number(closed.bytes_down) > 0, JSON.stringify(closed));
     },
   );

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { test } from 'node:test';
 import { isPattern, patternAt } from '../../bench/load/pattern.ts';
+import { endedByReset } from '../../src/protocol/session/reset-detection.ts';
 import { startBackground } from '../support/background.ts';
 import { sallyportProgram } from '../support/command.ts';
 import { createDeployment } from '../support/deployment.ts';
@@ -46,7 +47,8 @@ const startFlow = (t: Parameters<typeof dial>[0], address: string): Flow => {
     flow.end ??= how;
   };
   socket.once('error', (error: NodeJS.ErrnoException) => over(error.code ?? error.message));
-  socket.once('end', () => over('fin'));
+  // libuv shows a RST behind unread bytes as an end.
+  socket.once('end', () => over(endedByReset(socket) ? 'ECONNRESET' : 'fin'));
   socket.once('close', () => over('closed'));
   return flow;
 };

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { endedByReset } from '../../src/protocol/session/reset-detection.ts';
 import type { Closer } from './temporary.ts';
 
 export interface ListeningServer {
@@ -50,7 +51,7 @@ export interface SocketEnd {
 
 const END_DEADLINE_MS = 20_000;
 
-/** Reads until the peer's FIN or an error. */
+/** Reads until the peer's FIN or an error. A RST that libuv shows as an end, behind unread bytes, is one. */
 export const readToEnd = (socket: Socket, deadlineMs: number = END_DEADLINE_MS): Promise<SocketEnd> =>
   new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
@@ -63,7 +64,7 @@ export const readToEnd = (socket: Socket, deadlineMs: number = END_DEADLINE_MS):
       deadlineMs,
     );
     socket.on('data', (chunk) => chunks.push(chunk));
-    socket.once('end', () => finish('fin'));
+    socket.once('end', () => finish(endedByReset(socket) ? 'ECONNRESET' : 'fin'));
     socket.once('error', (error: NodeJS.ErrnoException) => finish(error.code ?? error.message));
     socket.once('close', () => finish('closed'));
   });
