@@ -15,6 +15,8 @@ import {
   type StatusServer,
   type Timer,
   TimerWheel,
+  type Instance,
+  openInstance,
 } from '../runtime/index.ts';
 import { agentReadiness, agentStatus, type AgentView } from './agent-status.ts';
 import type { AgentConfig } from './config.ts';
@@ -27,7 +29,6 @@ import { recheckEvent } from './events.ts';
 import { FailureLog } from './failures.ts';
 import { GuardKeeper } from './guard-settings.ts';
 import { HostPolicy } from './host-policy.ts';
-import { type Instance, openInstance } from './instance.ts';
 import { Keeper } from './keeper.ts';
 import { LiveStreams } from './live-streams.ts';
 import { policyTimeIn } from './local-time.ts';
@@ -384,7 +385,7 @@ export const startAgent = async (config: AgentConfig, deps: AgentDeps): Promise<
   const ca = await readAuthorities(config.ca_file);
   makePrivateDirectory(config.state_dir);
   const revocations = new RevocationSet(config.state_dir, clock, logger);
-  const instance = openInstance(config.state_dir, clock);
+  const instance = openInstance(config.state_dir, clock, 'ERR_AGENT_STATE');
   const certificate = await createLinkCertificate(config.name, clock);
   const audit = deps.audit ?? (await openAudit(config, instance.instance, deps));
   const host = deps.policyHost ?? (await openPolicy(config, deps));

@@ -12,6 +12,8 @@ import {
   type StatusServer,
   type Timer,
   TimerWheel,
+  type Instance,
+  openInstance,
 } from '../runtime/index.ts';
 import type { SasCredential } from '../identity/index.ts';
 import { AppStreams } from './app-streams.ts';
@@ -21,7 +23,6 @@ import { readAuthorities, readCredentials } from './credentials.ts';
 import { Entrance } from './entrance.ts';
 import { FailureLog } from './failures.ts';
 import { gatewayReadiness, gatewayStatus, type GatewayView } from './gateway-status.ts';
-import { type Instance, openInstance } from './instance.ts';
 import { gatewayMetrics } from './metrics.ts';
 import type { GatewayEntrance, GatewayProcess } from './process.ts';
 
@@ -227,7 +228,7 @@ export const startGateway = async (config: GatewayConfig, deps: GatewayDeps): Pr
   const credentials = readCredentials(config, logger);
   const ca = await readAuthorities(config.ca_file);
   makePrivateDirectory(config.state_dir);
-  const instance = openInstance(config.state_dir, clock);
+  const instance = openInstance(config.state_dir, clock, 'ERR_GATEWAY_STATE');
   const certificate = await createLinkCertificate(config.name, clock);
   const gateway = new Gateway(config, deps, { instance, certificate, ca, credentials });
   try {

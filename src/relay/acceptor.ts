@@ -2,8 +2,14 @@ import { createServer as createNetServer, type Server, type Socket } from 'node:
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:tls';
 import type { Server as HttpsServer } from 'node:https';
 import { PROBE_PROTOCOL, type Side, SNIFF_TIMEOUT_MS, sniff } from '../protocol/index.ts';
-import { type Clock, formatHostPort, listenOn, type Logger, TimerWheel } from '../runtime/index.ts';
-import { resetSocket } from './byte-pipe.ts';
+import {
+  type Clock,
+  formatHostPort,
+  listenOn,
+  type Logger,
+  resetSocket,
+  TimerWheel,
+} from '../runtime/index.ts';
 
 /** Connections of one address, and of all, that have not shown yet what they are. */
 export const MAX_UNKNOWN_PER_ADDRESS = 512;

@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import type { Side } from '../protocol/index.ts';
+import { resetSocket } from '../runtime/index.ts';
 
 /** Most that waits for one side before the other is no longer read: the fixed buffer of a direction. */
 export const PIPE_BUFFER_BYTES = 512 * 1024;
@@ -45,14 +46,6 @@ const direction = (from: Socket, to: Socket, nowMs: number): Direction => ({
   movedBytes: 0,
   movedAtMs: nowMs,
 });
-
-/** Ends a raw TCP socket with RST, discarding the kernel's queue too. */
-export const resetSocket = (socket: Socket): void => {
-  if (socket.destroyed) return;
-  // libuv refuses a reset while a shutdown is on its way (EINVAL), and the handle would leak.
-  if (socket.writableEnded && !socket.writableFinished) socket.destroy();
-  else socket.resetAndDestroy();
-};
 
 /**
  * Copies bytes between the two carriers of a data link. Owns both sockets from its making. There is no timer in it:

@@ -7,8 +7,8 @@ import {
   type RendezvousState,
   type Side,
 } from '../protocol/index.ts';
-import type { CloseReason } from '../runtime/index.ts';
-import { BytePipe, type PipeEnd, resetSocket } from './byte-pipe.ts';
+import { type CloseReason, resetSocket } from '../runtime/index.ts';
+import { BytePipe, type PipeEnd } from './byte-pipe.ts';
 import { type HeldCredential, type Login, partyKeyOf } from './login.ts';
 
 /** One side of a link: whose, with which credential. */

@@ -14,8 +14,8 @@ import {
   randomFraction,
   TimerWheel,
   uuidv7,
+  resetSocket,
 } from '../runtime/index.ts';
-import { resetSocket } from './byte-pipe.ts';
 import { DataLink, type LinkParty } from './data-link.ts';
 import type { Fence } from './fence.ts';
 import type { HeldCredential, Login } from './login.ts';

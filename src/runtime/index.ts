@@ -58,3 +58,5 @@ export {
   spkiFingerprint,
 } from './tls-material.ts';
 export { packageVersion } from './version.ts';
+export { type Instance, openInstance } from './instance.ts';
+export { resetSocket } from './reset-socket.ts';

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
-import type { CloseReason } from '../../runtime/index.ts';
-import { abortSocket, type Stream } from './stream.ts';
+import { type CloseReason, resetSocket } from '../../runtime/index.ts';
+import type { Stream } from './stream.ts';
 import type { IncomingOpen, OpenMeta, SessionStream, StreamEnd } from './types.ts';
 
 export interface RefuseInfo {
@@ -50,7 +50,7 @@ export class PendingOpen implements IncomingOpen {
     const stream = this.#stream;
     if (this.aborted) {
       socket.on('error', () => undefined);
-      abortSocket(socket);
+      resetSocket(socket);
       const end = stream.end;
       if (end !== undefined) queueMicrotask(() => onEnd(end));
       return stream;

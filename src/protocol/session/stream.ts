@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net';
-import { CLOSE_REASON, type Clock, type CloseReason } from '../../runtime/index.ts';
+import { CLOSE_REASON, type Clock, type CloseReason, resetSocket } from '../../runtime/index.ts';
 import { DELIVER_BYTES, FRAME, HEADER_BYTES, LARGE_READ_BYTES } from './constants.ts';
 import { writeHeader } from './frame-header.ts';
 import { Inflow } from './inflow.ts';
@@ -36,14 +36,6 @@ export interface StreamLimits {
 }
 
 const END_KEEPALIVE_MS = 30_000;
-
-/** Ends a socket with RST, so that its far end sees a reset and not an orderly end. */
-export const abortSocket = (socket: Socket): void => {
-  if (socket.destroyed) return;
-  // libuv refuses a reset while a shutdown is on its way (EINVAL), and the handle would leak.
-  if (socket.writableEnded && !socket.writableFinished) socket.destroy();
-  else socket.resetAndDestroy();
-};
 
 /**
  * One stream and the socket that it is spliced to. Bytes read from the socket wait in a queue until the session
@@ -399,7 +391,7 @@ export class Stream implements SessionStream, Sender {
     // A socket that is being destroyed may still report an error.
     socket?.on('error', ignoreError);
     this.#letGo();
-    if (socket !== undefined && !orderly) abortSocket(socket);
+    if (socket !== undefined && !orderly) resetSocket(socket);
     this.#end = {
       reason,
       reasonNumber,

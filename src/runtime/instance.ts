@@ -1,15 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import {
-  AppError,
-  type Clock,
-  foreignCodeOf,
-  randomBytes,
-  uuidv7,
-  writeFileAtomically,
-} from '../runtime/index.ts';
-import type { GatewayErrorCode } from './errors.ts';
+import type { Clock } from './clock.ts';
+import { AppError, type ErrorCode, foreignCodeOf } from './errors.ts';
+import { writeFileAtomically } from './files.ts';
+import { randomBytes, uuidv7 } from './random.ts';
 
 const FILE_NAME = 'instance.json';
 const SECRET_BYTES = 32;
@@ -22,15 +17,16 @@ export type Instance = z.infer<typeof instanceSchema>;
 /**
  * Reads or makes the instance of a state directory, so that a process started again after a crash takes over its
  * own login at once.
- * @throws AppError ERR_GATEWAY_STATE
+ * @param code of the error when the file cannot be used; each process has its own
+ * @throws AppError with that code
  */
-export const openInstance = (stateDir: string, clock: Clock): Instance => {
+export const openInstance = (stateDir: string, clock: Clock, code: ErrorCode): Instance => {
   const path = join(stateDir, FILE_NAME);
   let text: string | undefined;
   try {
     text = readFileSync(path, 'utf8');
   } catch (error) {
-    if (foreignCodeOf(error) !== 'ENOENT') throw unusable(path, error);
+    if (foreignCodeOf(error) !== 'ENOENT') throw unusable(code, path, error);
   }
   try {
     if (text !== undefined) return instanceSchema.parse(JSON.parse(text));
@@ -38,13 +34,13 @@ export const openInstance = (stateDir: string, clock: Clock): Instance => {
     writeFileAtomically(path, `${JSON.stringify(made)}\n`);
     return made;
   } catch (error) {
-    throw unusable(path, error);
+    throw unusable(code, path, error);
   }
 };
 
-const unusable = (path: string, cause: unknown): AppError<GatewayErrorCode> =>
-  new AppError<GatewayErrorCode>(
-    'ERR_GATEWAY_STATE',
+const unusable = (code: ErrorCode, path: string, cause: unknown): AppError =>
+  new AppError(
+    code,
     `${path} cannot be used (${foreignCodeOf(cause) ?? 'not the expected form'}): remove it to begin as a new instance`,
     { cause },
   );
