@@ -1,5 +1,5 @@
 import { CHANNEL } from './context.ts';
-import type { Database } from './database.ts';
+import type { Database, Queryable } from './database.ts';
 import type { Acknowledgement } from './records.ts';
 
 /** Writes what a node has enforced, and which of its agents have not answered; the last word counts. */
@@ -49,8 +49,12 @@ export interface RevocationProgress {
   readonly pendingAllSilent: boolean;
 }
 
-interface PendingRow {
-  readonly kind: 'node' | 'agent';
+interface ProgressRow {
+  readonly nodes: number;
+  readonly links: number;
+  readonly streams: number | null;
+  /** Null in the one row that there is when nobody is pending. */
+  readonly kind: 'node' | 'agent' | null;
   readonly name: string;
   readonly since: Date;
   readonly silent: boolean;
@@ -62,33 +66,38 @@ const SILENT_AFTER_S = 12;
 /**
  * Reads where a revocation stands. A node is waited for unless it left in order, started after the revocation
  * (it reads the whole set before it admits anything), or has been silent for longer than its own cut_after.
+ * One statement, hence one snapshot: an acknowledgement between two reads would be neither pending nor counted.
  */
 export const revocationProgress = async (
-  database: Database,
+  database: Queryable,
   revocationId: string,
 ): Promise<RevocationProgress> => {
-  const acked = await database.query<{ nodes: number; links: number; streams: number | null }>(
-    `select count(*)::int as nodes, coalesce(sum(links), 0)::int as links, sum(streams)::int as streams
-       from control.revocation_ack where revocation_id = $1 and kind = 'node' and acked_at is not null`,
-    [revocationId],
-  );
-  const pending = await database.query<PendingRow>(
-    `select 'node' as kind, n.name, greatest(r.effective_at, r.created_at) as since,
-         n.last_seen_at < now() - make_interval(secs => $2) as silent
-       from control.revocation r cross join control.node n
-      where r.revocation_id = $1 and n.left_at is null and n.started_at <= r.effective_at
-        and (n.cut_after_ms is null or n.last_seen_at > now() - make_interval(secs => n.cut_after_ms / 1000.0))
-        and not exists (select from control.revocation_ack a
-          where a.revocation_id = r.revocation_id and a.kind = 'node' and a.name = n.name and a.acked_at is not null)
-     union all
-     select 'agent', a.name, a.since, false
-       from control.revocation_ack a where a.revocation_id = $1 and a.kind = 'agent' and a.acked_at is null
-      order by 1 desc, 2`,
+  const rows = await database.query<ProgressRow>(
+    `select acked.nodes, acked.links, acked.streams, pending.kind, pending.name, pending.since, pending.silent
+       from (select count(*)::int as nodes, coalesce(sum(links), 0)::int as links, sum(streams)::int as streams
+           from control.revocation_ack where revocation_id = $1 and kind = 'node' and acked_at is not null) acked
+       left join (
+         select 'node' as kind, n.name, greatest(r.effective_at, r.created_at) as since,
+             n.last_seen_at < now() - make_interval(secs => $2) as silent
+           from control.revocation r cross join control.node n
+          where r.revocation_id = $1 and n.left_at is null and n.started_at <= r.effective_at
+            and (n.cut_after_ms is null or n.last_seen_at > now() - make_interval(secs => n.cut_after_ms / 1000.0))
+            and not exists (select from control.revocation_ack a where a.revocation_id = r.revocation_id
+              and a.kind = 'node' and a.name = n.name and a.acked_at is not null)
+         union all
+         select 'agent', a.name, a.since, false
+           from control.revocation_ack a where a.revocation_id = $1 and a.kind = 'agent' and a.acked_at is null
+       ) pending on true
+      order by pending.kind desc, pending.name`,
     [revocationId, SILENT_AFTER_S],
   );
-  const row = acked[0] ?? { nodes: 0, links: 0, streams: null };
+  const pending = rows.flatMap(({ kind, name, since, silent }) =>
+    kind === null ? [] : [{ kind, name, since, silent }],
+  );
   return {
-    ...row,
+    nodes: rows[0]?.nodes ?? 0,
+    links: rows[0]?.links ?? 0,
+    streams: rows[0]?.streams ?? null,
     pending: pending.map(({ kind, name, since }) => ({ kind, name, since })),
     pendingAllSilent: pending.every((one) => one.silent),
   };
