@@ -1,5 +1,5 @@
-// The first file of every worker thread. The loader that runs TypeScript does not reach from the main thread into
-// workers, so each registers its own before it imports the real file, whose URL is the last argument.
+// The first file of a worker thread where TypeScript runs unbuilt (tests). The loader does not reach from the main
+// thread into workers, so each registers its own before it imports the real file, whose URL is the last argument.
 import { register } from 'tsx/esm/api';
 
 register();

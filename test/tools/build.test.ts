@@ -1,0 +1,65 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { temporaryDirectory } from '../support/temporary.ts';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+
+test('the program always runs what the sources say', (t) => {
+  const checkout = temporaryDirectory(t, 'build');
+  const write = (path: string, text: string): void => {
+    mkdirSync(dirname(join(checkout, path)), { recursive: true });
+    writeFileSync(join(checkout, path), text);
+  };
+  for (const path of ['bin/sallyport', 'tools/build.mjs']) cpSync(join(root, path), join(checkout, path));
+  symlinkSync(join(root, 'node_modules'), join(checkout, 'node_modules'));
+  write('package.json', '{"type":"module"}');
+  write('src/part/answer.ts', 'export const answer: number = 42;');
+  write(
+    'src/cli/main.ts',
+    `import { answer } from '../part/answer.ts';
+     export const main = (argv: readonly string[]): void => console.log(argv.at(-1), answer);`,
+  );
+  const run = (): string =>
+    execFileSync(process.execPath, [join(checkout, 'bin/sallyport'), 'answer'], {
+      encoding: 'utf8',
+      stdio: 'pipe',
+    }).trim();
+  const built = join(checkout, 'dist/part/answer.js');
+
+  assert.equal(run(), 'answer 42');
+  const { mtimeMs } = statSync(built);
+  assert.equal(run(), 'answer 42');
+  assert.equal(statSync(built).mtimeMs, mtimeMs, 'an unchanged source was built again');
+
+  write('src/part/answer.ts', 'export const answer: number = 43;');
+  assert.equal(run(), 'answer 43');
+
+  write('src/cli/main.ts', 'export const main = (): void => console.log("alone");');
+  rmSync(join(checkout, 'src/part'), { recursive: true });
+  assert.equal(run(), 'alone');
+  assert.equal(existsSync(built), false, 'the output of a removed source stays');
+
+  write('src/cli/main.ts', 'export const main = (: void => 1;');
+  assert.throws(run, /cannot build/);
+  write('src/cli/main.ts', 'export const main = (): void => console.log("again");');
+  assert.equal(run(), 'again');
+
+  // As an installed package: no sources, no tool.
+  rmSync(join(checkout, 'src'), { recursive: true });
+  rmSync(join(checkout, 'tools'), { recursive: true });
+  assert.equal(run(), 'again');
+  assert.match(readFileSync(join(checkout, 'dist/built-from'), 'utf8'), /^[0-9a-f]{64}$/);
+});
