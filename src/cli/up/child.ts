@@ -8,8 +8,9 @@ import { packageRoot } from '../version.ts';
 const MAX_DEATHS = 4;
 const DEATH_WINDOW_MS = 30_000;
 const RESTART_DELAY_MS = 250;
-/** As in the first line of bin/sallyport: see docs/adr/0005-young-generation-of-16-mib.md. */
-const NODE_FLAGS = ['--min-semi-space-size=16'];
+/** Both as in the first line of bin/sallyport: see docs/adr/0005-memory-of-a-process-that-moves-data.md. */
+export const NODE_FLAGS = ['--min-semi-space-size=16'];
+export const MALLOC_SETTINGS = { MALLOC_TRIM_THRESHOLD_: '134217728', MALLOC_MMAP_THRESHOLD_: '4194304' };
 /** A log beyond this is set aside (one generation) when its process starts. */
 const MAX_LOG_BYTES = 16 * 1024 * 1024;
 /** Who was killed had no last words. */
@@ -121,7 +122,7 @@ export const startChild = (options: ChildOptions): Child => {
         // Its own session: an interrupt typed at the terminal is for `up`, which stops the others in order.
         detached: true,
         stdio: ['pipe', log, options.verbose ? 'pipe' : log],
-        env: Object.fromEntries(inherited),
+        env: { ...MALLOC_SETTINGS, ...Object.fromEntries(inherited) },
       },
     );
     child.stderr?.on('data', (chunk: Buffer) => {

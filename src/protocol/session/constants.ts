@@ -45,12 +45,14 @@ export const PROCESS_GROWTH_BYTES = 256 * 1024 * 1024;
 /** Early data per stream that an agent holds before it has decided. */
 export const EARLY_BYTES = 16 * 1024;
 
-/** A source is paused when this much of it waits to be sent. */
-export const SEND_QUEUE_BYTES = 128 * 1024;
-/** A source is paused for the rest of the loop turn after a read of at least this size. */
-export const LARGE_READ_BYTES = 32 * 1024;
+/**
+ * A source is paused when this much of it waits to be sent, until it is less at the end of a loop turn. Node would
+ * read a busy socket up to 32 times in a turn, 2 MiB, and nobody else would be heard; pausing after every read costs
+ * two system calls each.
+ */
+export const SEND_QUEUE_BYTES = 256 * 1024;
 /** Most that one write hands to the link, and so the most that waits in the link socket's own queue. */
-export const FLUSH_BYTES = 128 * 1024;
+export const FLUSH_BYTES = 256 * 1024;
 /** The same on a link whose last write took longer than `SLOW_WRITE_MS`. */
 export const SLOW_FLUSH_BYTES = 16 * 1024;
 export const SLOW_WRITE_MS = 500;

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import { CLOSE_REASON, type Clock, type CloseReason, resetSocket } from '../../runtime/index.ts';
-import { DELIVER_BYTES, FRAME, HEADER_BYTES, LARGE_READ_BYTES } from './constants.ts';
+import { DELIVER_BYTES, FRAME, HEADER_BYTES } from './constants.ts';
 import { writeHeader } from './frame-header.ts';
 import { Inflow } from './inflow.ts';
 import type { Sender } from './link-writer.ts';
@@ -322,13 +322,7 @@ export class Stream implements SessionStream, Sender {
   readonly #onData = (chunk: Buffer): void => {
     this.#out.push(chunk);
     this.#noteBlocked();
-    if (!this.#out.hasRoom) {
-      this.#pauseSource();
-    } else if (chunk.length >= LARGE_READ_BYTES) {
-      // Node would go on reading a busy socket for many reads in this turn, and nobody else would be heard.
-      this.#pauseSource();
-      this.#touch();
-    }
+    if (!this.#out.hasRoom) this.#pauseSource();
     this.#host.sendChanged(this);
   };
 
