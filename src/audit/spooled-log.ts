@@ -1,4 +1,12 @@
-import { type Clock, isAppError, type Logger, messageOf, type Timer, uuidv7 } from '../runtime/index.ts';
+import {
+  type Clock,
+  isAppError,
+  type Logger,
+  messageOf,
+  systemClock,
+  type Timer,
+  uuidv7,
+} from '../runtime/index.ts';
 import type { AuditHealth, AuditLog, AuditLogOptions, OutageMode, Recorded } from './audit-log.ts';
 import { Deliverer, type RefusalReason } from './deliverer.ts';
 import { auditError } from './errors.ts';
@@ -17,6 +25,10 @@ const HEARTBEAT_MS = 60_000;
 const CLOSE_DELIVERY_MS = 3_000;
 /** Most events of one message to the worker. */
 const MAX_GROUP_EVENTS = 2_000;
+/** Most messages that the worker has not answered; it writes those that are there as one group. */
+const MAX_GROUPS_UNDER_WAY = 8;
+/** Events that nobody waits for go with the next that somebody does wait for, or after this time. */
+const NOTE_DELAY_MS = 10;
 
 /** What a new chain says of the one before: a break, and streams that a crash cut. */
 const openingEvents = (ready: Ready): AuditEventInput[] => {
@@ -52,8 +64,9 @@ export class SpooledLog implements AuditLog {
   #context: EnvelopeContext;
   #state: SpoolState | undefined;
   #pending: PendingEvent[] = [];
-  #writing = false;
+  #groupsUnderWay = 0;
   #scheduled = false;
+  #noteTimer: Timer | undefined;
   #lost: string | undefined;
   #dropped = 0;
   #noteFailures = 0;
@@ -100,14 +113,24 @@ export class SpooledLog implements AuditLog {
     if (this.#closing !== undefined || this.#lost !== undefined) {
       return Promise.reject(auditError('ERR_AUDIT_UNAVAILABLE', this.#lost ?? 'the audit log is closed'));
     }
-    return this.#enqueue(input);
+    const recorded = this.#enqueue(input);
+    this.#schedule();
+    return recorded;
   }
 
   note(input: AuditEventInput): void {
-    this.record(input).catch((error: unknown) => {
+    const failed = (error: unknown): void => {
       this.#noteFailures += 1;
       this.#logger.warn({ type: input.type, error: messageOf(error) }, 'audit event was not kept');
-    });
+    };
+    if (this.#closing !== undefined || this.#lost !== undefined) {
+      failed(new Error(this.#lost ?? 'the audit log is closed'));
+      return;
+    }
+    this.#enqueue(input).catch(failed);
+    if (this.#pending.length >= MAX_GROUP_EVENTS) this.#schedule();
+    // Real time even where a test owns the clock: it only says how long a write may be saved.
+    else this.#noteTimer ??= systemClock.after(NOTE_DELAY_MS, () => this.#schedule());
   }
 
   available(): boolean {
@@ -141,6 +164,7 @@ export class SpooledLog implements AuditLog {
   }
 
   async flush(deadlineMs: number): Promise<boolean> {
+    this.#schedule();
     await this.#written();
     await this.#spool?.seal(false);
     return this.#delivered(deadlineMs);
@@ -172,7 +196,7 @@ export class SpooledLog implements AuditLog {
     this.#spool = client;
     this.signer = ready.signer;
     this.#seen(ready.state);
-    const first = this.#enqueue(this.#heartbeatEvent());
+    const first = this.record(this.#heartbeatEvent());
     for (const event of openingEvents(ready)) this.note(event);
     await first;
     this.#heartbeat = this.#clock.every(HEARTBEAT_MS, () => this.note(this.#heartbeatEvent())).unref();
@@ -212,32 +236,38 @@ export class SpooledLog implements AuditLog {
       const id = uuidv7(this.#clock);
       const item = spoolItem(input, id, recordedMs, this.#context);
       this.#pending.push({ input, id, recordedMs, item, resolve, reject });
-      this.#schedule();
     });
   }
 
-  /** The events of one turn of the loop, and those that arrive while a group is written, go as one group. */
+  /** The events of one turn of the loop go to the worker in one message. */
   #schedule(): void {
-    if (this.#scheduled || this.#writing) return;
+    this.#noteTimer?.cancel();
+    this.#noteTimer = undefined;
+    if (this.#scheduled) return;
     this.#scheduled = true;
     setImmediate(() => {
       this.#scheduled = false;
-      void this.#writeGroups();
+      this.#sendPending();
     });
   }
 
-  async #writeGroups(): Promise<void> {
-    if (this.#writing) return;
-    this.#writing = true;
-    while (this.#pending.length > 0 && this.#spool !== undefined) {
-      const group = this.#pending.splice(0, MAX_GROUP_EVENTS);
-      try {
-        await this.#writeGroup(this.#spool, group);
-      } catch (error) {
-        for (const event of group) event.reject(error as Error);
-      }
+  /** Does not wait for the groups before: the worker takes up what is there when a sync is done, without asking back. */
+  #sendPending(): void {
+    const spool = this.#spool;
+    while (spool !== undefined && this.#pending.length > 0 && this.#groupsUnderWay < MAX_GROUPS_UNDER_WAY) {
+      void this.#writeAndCount(spool, this.#pending.splice(0, MAX_GROUP_EVENTS));
     }
-    this.#writing = false;
+  }
+
+  async #writeAndCount(spool: SpoolClient, group: readonly PendingEvent[]): Promise<void> {
+    this.#groupsUnderWay += 1;
+    try {
+      await this.#writeGroup(spool, group);
+    } catch (error) {
+      for (const event of group) event.reject(error as Error);
+    }
+    this.#groupsUnderWay -= 1;
+    if (this.#pending.length > 0 && this.#noteTimer === undefined) this.#schedule();
     this.#notify();
   }
 
@@ -245,12 +275,13 @@ export class SpooledLog implements AuditLog {
     const items = group.map((event) => event.item);
     const answer = await spool.append(this.chainId, items);
     if (answer.stale === true) {
-      // The chain was replaced meanwhile: the same events, encoded for the new one, go first.
+      // The chain was replaced meanwhile: the same events again, encoded for the new one.
       const again = group.map((event) => ({
         ...event,
         item: spoolItem(event.input, event.id, event.recordedMs, this.#context),
       }));
-      this.#pending.unshift(...again);
+      this.#pending.push(...again);
+      this.#schedule();
       return;
     }
     if (answer.error !== undefined) {
@@ -343,7 +374,7 @@ export class SpooledLog implements AuditLog {
 
   #written(): Promise<boolean> {
     return this.#until(
-      () => this.#lost !== undefined || (this.#pending.length === 0 && !this.#writing),
+      () => this.#lost !== undefined || (this.#pending.length === 0 && this.#groupsUnderWay === 0),
       HEARTBEAT_MS,
     );
   }
@@ -358,6 +389,7 @@ export class SpooledLog implements AuditLog {
 
   async #end(): Promise<void> {
     this.#heartbeat?.cancel();
+    this.#schedule();
     await this.#written();
     await this.#spool?.seal(true).catch(() => undefined);
     if (this.#deliverer !== undefined && this.#deliverer.status !== 'failing') {

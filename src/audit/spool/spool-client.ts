@@ -16,13 +16,15 @@ export interface SpoolEvents {
   onLost(error: Error): void;
 }
 
-/** The main thread's end of the spool worker. At most one request of each kind is under way. */
+interface Waiting {
+  readonly resolve: (message: never) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** The main thread's end of the spool worker. Requests of one kind are answered in their order. */
 export class SpoolClient {
   readonly #worker: Worker;
-  readonly #waiting = new Map<
-    Answer,
-    { resolve: (message: never) => void; reject: (error: Error) => void }
-  >();
+  readonly #waiting = new Map<Answer, Waiting[]>();
   #ended = false;
 
   private constructor(worker: Worker) {
@@ -41,7 +43,7 @@ export class SpoolClient {
       const lost = (error: Error): void => {
         if (client.#ended) return;
         client.#ended = true;
-        for (const waiting of client.#waiting.values()) waiting.reject(error);
+        for (const waiting of client.#waiting.values()) for (const { reject: give } of waiting) give(error);
         client.#waiting.clear();
         if (opened) events.onLost(error);
         else reject(error);
@@ -107,15 +109,18 @@ export class SpoolClient {
         reject(auditError('ERR_AUDIT_UNAVAILABLE', 'the spool is closed'));
         return;
       }
-      this.#waiting.set(kind, { resolve: resolve, reject });
+      const waiting = this.#waiting.get(kind) ?? [];
+      waiting.push({ resolve, reject });
+      this.#waiting.set(kind, waiting);
       this.#send(message);
     });
   }
 
   #answer(kind: Answer, message: FromSpool): void {
-    const waiting = this.#waiting.get(kind);
-    this.#waiting.delete(kind);
-    waiting?.resolve(message as never);
+    this.#waiting
+      .get(kind)
+      ?.shift()
+      ?.resolve(message as never);
   }
 
   #send(message: ToSpool): void {

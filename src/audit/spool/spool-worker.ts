@@ -1,4 +1,4 @@
-import { parentPort, workerData } from 'node:worker_threads';
+import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { foreignCodeOf, isAppError, messageOf, systemClock, type Timer } from '../../runtime/index.ts';
 import { openAuditKey } from '../seal/audit-key.ts';
 import { diskFiles, hookedFiles } from './file-layer.ts';
@@ -9,6 +9,11 @@ import { Spool } from './spool.ts';
 
 /** After a failure the disk is tried again this often, so that a process comes back by itself. */
 const PROBE_MS = 1_000;
+
+/** Events beyond which no further message joins a group. */
+const MAX_SHARED_EVENTS = 2_000;
+
+type Append = Extract<ToSpool, { kind: 'append' }>;
 
 const port = parentPort;
 if (port === null) throw new Error('spool-worker runs as a worker thread');
@@ -77,18 +82,28 @@ const serve = (spool: Spool, sink: JsonlSink | undefined): void => {
     });
   };
 
-  const append = (message: Extract<ToSpool, { kind: 'append' }>): void => {
-    if (message.chain !== spool.chain) {
-      tell({ kind: 'appended', state: spool.state(), seqs: [], outcomes: [], stale: true });
-      return;
-    }
+  /** Writes the events of several messages as one group and answers each message. */
+  const append = (messages: readonly Append[]): void => {
     const before = spool.state().lastBatch;
+    const current: Append[] = [];
+    for (const message of messages) {
+      if (message.chain === spool.chain) current.push(message);
+      else tell({ kind: 'appended', state: spool.state(), seqs: [], outcomes: [], stale: true });
+    }
     try {
-      const { seqs, outcomes, dropped } = spool.append(message.items);
-      tell({ kind: 'appended', state: spool.state(), seqs, outcomes });
+      const { seqs, outcomes, dropped } = spool.append(current.flatMap(({ items }) => items));
+      const state = spool.state();
+      let at = 0;
+      for (const { items } of current) {
+        const end = at + items.length;
+        tell({ kind: 'appended', state, seqs: seqs.slice(at, end), outcomes: outcomes.slice(at, end) });
+        at = end;
+      }
       if (dropped > 0) tell({ kind: 'gap', dropped });
     } catch (thrown) {
-      tell({ kind: 'appended', state: spool.state(), seqs: [], outcomes: [], error: messageOf(thrown) });
+      const failure = { seqs: [], outcomes: [], error: messageOf(thrown) };
+      for (let count = 0; count < current.length; count += 1)
+        tell({ kind: 'appended', state: spool.state(), ...failure });
       probeLater();
     }
     if (spool.state().lastBatch !== before) {
@@ -167,7 +182,7 @@ const serve = (spool: Spool, sink: JsonlSink | undefined): void => {
   };
 
   const handle = {
-    append,
+    append: (message: Append) => append([message]),
     pull: (message: Extract<ToSpool, { kind: 'pull' }>) => pull(message.maxBytes),
     acknowledge,
     refuse: (message: Extract<ToSpool, { kind: 'refuse' }>) => refuse(message.chain),
@@ -175,7 +190,23 @@ const serve = (spool: Spool, sink: JsonlSink | undefined): void => {
     close: end,
   } satisfies { [K in ToSpool['kind']]: (message: Extract<ToSpool, { kind: K }>) => void };
 
-  port.on('message', (message: ToSpool) => (handle[message.kind] as (message: ToSpool) => void)(message));
+  const take = (message: ToSpool): void => (handle[message.kind] as (message: ToSpool) => void)(message);
+  const nextMessage = (): ToSpool | undefined =>
+    (receiveMessageOnPort(port) as { readonly message: ToSpool } | undefined)?.message;
+
+  // Appends that came during a sync share the next one.
+  port.on('message', (message: ToSpool) => {
+    const appends: Append[] = [];
+    let next: ToSpool | undefined = message;
+    let count = 0;
+    while (next?.kind === 'append' && count < MAX_SHARED_EVENTS) {
+      appends.push(next);
+      count += next.items.length;
+      next = nextMessage();
+    }
+    if (appends.length > 0) append(appends);
+    if (next !== undefined) take(next);
+  });
   startExport();
 };
 
