@@ -81,58 +81,86 @@ export interface PolicyInputBase {
   readonly time: PolicyTime;
 }
 
-/** Members that the streams of a link share by reference and nobody changes in place. */
-const SHARED: ReadonlySet<string> = new Set([
-  'connection',
-  'key',
-  'link',
-  'listener',
-  'local',
-  'managed',
-  'relay',
-]);
+/** One member of the input, as far as its shape is known. */
+interface Member {
+  readonly name: string;
+  /** The streams of a link have it in common, by reference, and nobody changes it in place. */
+  readonly shared?: boolean;
+  /** Its own members; undefined: it can be anything. */
+  readonly members?: readonly Member[];
+}
 
-/** In the order of RFC 8785 §3.2.3. */
-const INPUT_NAMES = [
-  'action',
-  'agent',
-  'connection',
-  'key',
-  'link',
-  'listener',
-  'managed',
-  'namespace',
-  'relay',
-  'source',
-  'stream',
-  'target',
-  'time',
-  'usage',
-  'v',
-] as const satisfies readonly (keyof PolicyInputBase)[];
-const TIME_NAMES = ['local', 'rfc3339', 'unix_ms'] as const satisfies readonly (keyof PolicyTime)[];
+const STREAMS: readonly Member[] = [{ name: 'streams' }];
+
+/** In the order of RFC 8785 §3.2.3, at every level. */
+const MEMBERS: readonly Member[] = [
+  { name: 'action' },
+  {
+    name: 'agent',
+    members: [{ name: 'instance' }, { name: 'labels', shared: true }, { name: 'name' }, { name: 'version' }],
+  },
+  { name: 'connection', shared: true },
+  { name: 'key', shared: true },
+  { name: 'link', shared: true },
+  { name: 'listener', shared: true },
+  { name: 'managed', shared: true },
+  { name: 'namespace' },
+  { name: 'relay', shared: true },
+  {
+    name: 'source',
+    members: [
+      { name: 'address' },
+      { name: 'claimed', members: [{ name: 'address' }, { name: 'label' }, { name: 'port' }] },
+      { name: 'gateway' },
+      { name: 'gateway_proved' },
+    ],
+  },
+  { name: 'stream', members: [{ name: 'attempt' }, { name: 'id' }, { name: 'kind' }, { name: 'parent' }] },
+  { name: 'target', members: [{ name: 'addresses' }, { name: 'host' }, { name: 'port' }] },
+  { name: 'time', members: [{ name: 'local', shared: true }, { name: 'rfc3339' }, { name: 'unix_ms' }] },
+  {
+    name: 'usage',
+    members: [
+      { name: 'agent', members: STREAMS },
+      { name: 'connection', members: STREAMS },
+      { name: 'principal', members: STREAMS },
+    ],
+  },
+  { name: 'v' },
+];
 
 const sharedTexts = new WeakMap<object, string>();
 
-const memberText = (name: string, value: unknown): string => {
-  if (name === 'time') return membersText(value as PolicyTime, TIME_NAMES);
-  if (!SHARED.has(name) || typeof value !== 'object' || value === null) return canonicalize(value) ?? 'null';
+const anyText = (value: unknown): string => canonicalize(value) ?? 'null';
+
+const sharedText = (value: object): string => {
   const known = sharedTexts.get(value);
   if (known !== undefined) return known;
-  const text = canonicalize(value) ?? 'null';
+  const text = anyText(value);
   sharedTexts.set(value, text);
   return text;
 };
 
-/** The object with these names only, in their order; any other object goes the long way. */
-const membersText = <T extends object>(value: T, names: readonly (keyof T & string)[]): string => {
-  const parts: string[] = [];
-  for (const name of names) {
-    const member = value[name];
-    if (member !== undefined) parts.push(`"${name}":${memberText(name, member)}`);
+const memberText = ({ shared, members }: Member, value: unknown): string => {
+  if (typeof value === 'string') return value.isWellFormed() ? JSON.stringify(value) : anyText(value);
+  if (typeof value !== 'object' || value === null) return anyText(value);
+  if (shared === true) return sharedText(value);
+  return members === undefined ? anyText(value) : membersText(value, members);
+};
+
+/** The object with these members only, in their order; any other object goes the long way. */
+const membersText = (value: object, members: readonly Member[]): string => {
+  const values = value as Readonly<Record<string, unknown>>;
+  let text = '';
+  let count = 0;
+  for (const member of members) {
+    const inner = values[member.name];
+    if (inner === undefined) continue;
+    text += `${count === 0 ? '' : ','}"${member.name}":${memberText(member, inner)}`;
+    count += 1;
   }
-  const isWhole = parts.length === Object.values(value).filter((member) => member !== undefined).length;
-  return isWhole ? `{${parts.join(',')}}` : (canonicalize(value) ?? '{}');
+  for (const name in values) if (values[name] !== undefined) count -= 1;
+  return count === 0 ? `{${text}}` : anyText(value);
 };
 
 /**
@@ -141,4 +169,4 @@ const membersText = <T extends object>(value: T, names: readonly (keyof T & stri
  * in place.
  * @throws Error on a lone surrogate or a number JSON lacks; text is made well-formed at decode, so that never happens
  */
-export const canonicalInput = (base: PolicyInputBase): string => membersText(base, INPUT_NAMES);
+export const canonicalInput = (base: PolicyInputBase): string => membersText(base, MEMBERS);

@@ -33,3 +33,11 @@ test('a member that this version does not know is kept, in its place', () => {
   const input = { ...streamInput(), aardvark: 1, time: { ...streamInput().time, zulu: true } };
   assert.equal(canonicalInput(input), canonicalize(input));
 });
+
+test('labels that a reload replaced are seen by the next decision', () => {
+  const input = streamInput();
+  const agent = { ...input.agent, labels: { site: 'old' } as Record<string, string> };
+  assert.match(canonicalInput({ ...input, agent }), /"site":"old"/);
+  agent.labels = { site: 'new' };
+  assert.match(canonicalInput({ ...input, agent }), /"site":"new"/);
+});

@@ -43,14 +43,33 @@ const setAside = (unfit: Unfit, name: string, value: unknown): void => {
   unfit.set(name, cleanText(text, MAX_UNFIT_TEXT));
 };
 
+const MAX_KNOWN_TEXTS = 4_096;
+const MAX_KNOWN_LENGTH = 256;
+/** JSON of texts and addresses that subjects repeat: names, keys, hosts. */
+const knownTexts = new Map<string, string>();
+
+/** The JSON of a fitting value; `undefined` when it does not fit. */
+const subjectFieldText = (kind: FieldKind, value: unknown): string | undefined => {
+  if (kind !== 'text' || typeof value !== 'string' || value.length > MAX_KNOWN_LENGTH) {
+    const fitting = fitField(kind, value);
+    return fitting === undefined ? undefined : JSON.stringify(fitting);
+  }
+  const known = knownTexts.get(value);
+  if (known !== undefined) return known;
+  const text = JSON.stringify(fitField(kind, value));
+  if (knownTexts.size >= MAX_KNOWN_TEXTS) knownTexts.clear();
+  knownTexts.set(value, text);
+  return text;
+};
+
 const subjectText = (subject: Members, unfit: Unfit): string => {
   const parts: string[] = [];
   for (const [name, kind] of Object.entries(SUBJECT_FIELDS)) {
     const value = subject[name];
     if (value === undefined || value === null) continue;
-    const fitting = fitField(kind, value);
-    if (fitting === undefined) setAside(unfit, name, value);
-    else parts.push(`"${name}":${JSON.stringify(fitting)}`);
+    const text = subjectFieldText(kind, value);
+    if (text === undefined) setAside(unfit, name, value);
+    else parts.push(`"${name}":${text}`);
   }
   return `{${parts.join(',')}}`;
 };
