@@ -46,10 +46,13 @@ const keepImports = {
     ),
 };
 
+/** What another process is about to rename may not be taken away: several can build at a time. */
+const IN_THE_MAKING = /\.\d+\.new$/;
+
 /** Whole or not at all: another process may be reading it. */
 const replaceFile = (file, text) => {
   mkdirSync(dirname(file), { recursive: true });
-  const fresh = `${file}.${process.pid}`;
+  const fresh = `${file}.${process.pid}.new`;
   writeFileSync(fresh, text);
   renameSync(fresh, file);
 };
@@ -75,7 +78,9 @@ const build = async (sources, digest) => {
   rmSync(STAMP, { force: true });
   for (const { path, text } of outputFiles) if (readIfThere(path) !== text) replaceFile(path, text);
   const written = new Set(outputFiles.map(({ path }) => path));
-  for (const file of filesIn(output)) if (!written.has(file)) rmSync(file, { force: true });
+  for (const file of filesIn(output)) {
+    if (!written.has(file) && !IN_THE_MAKING.test(file)) rmSync(file, { force: true });
+  }
   replaceFile(STAMP, digest);
 };
 

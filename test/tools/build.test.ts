@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import {
   cpSync,
   existsSync,
@@ -13,6 +13,7 @@ import {
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { temporaryDirectory } from '../support/temporary.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -62,4 +63,20 @@ test('the program always runs what the sources say', (t) => {
   rmSync(join(checkout, 'tools'), { recursive: true });
   assert.equal(run(), 'again');
   assert.match(readFileSync(join(checkout, 'dist/built-from'), 'utf8'), /^[0-9a-f]{64}$/);
+});
+
+test('several processes may build at the same time', async (t) => {
+  const checkout = temporaryDirectory(t, 'build');
+  for (const path of ['bin', 'tools/build.mjs', 'src/runtime', 'src/identity'])
+    cpSync(join(root, path), join(checkout, path), { recursive: true });
+  symlinkSync(join(root, 'node_modules'), join(checkout, 'node_modules'));
+  writeFileSync(join(checkout, 'package.json'), '{"type":"module"}');
+  mkdirSync(join(checkout, 'src/cli'));
+  writeFileSync(join(checkout, 'src/cli/main.ts'), 'export const main = (): void => console.log("built");');
+  const run = promisify(execFile);
+  const all = Array.from({ length: 6 }, () => run(process.execPath, [join(checkout, 'bin/sallyport')]));
+  assert.deepEqual(
+    (await Promise.all(all)).map(({ stdout }) => stdout),
+    Array.from({ length: 6 }, () => 'built\n'),
+  );
 });

@@ -6,6 +6,7 @@ import {
   type MigrationResult,
   roleSql,
 } from '../../audit/index.ts';
+import { ensureRelayRole } from '../../control/index.ts';
 import { packageRoot } from '../version.ts';
 
 export type SchemaName = 'audit' | 'control';
@@ -41,6 +42,8 @@ export const withRole = (
 };
 
 export interface DatabaseRoles {
+  /** URL with which the relay keeps connections, keys and revocations; it owns nothing. A secret. */
+  readonly relayControlUrl: string;
   /** URL of the relay's audit writer. A secret. */
   readonly relayAuditUrl: string;
   readonly agentAuditUrl: string;
@@ -52,7 +55,7 @@ export const READER_ROLE = 'sallyport_audit_reader';
 
 const roleName = (kind: string, name: string): string => `sallyport_${kind}_${name.replaceAll('-', '_')}`;
 
-/** Both schemas up to date, one login role per audit writer, and the reader's. Idempotent. */
+/** Both schemas up to date; login roles for the relay's control data, each audit writer and the reader. Idempotent. */
 export const prepareDatabase = async (
   databaseUrl: string,
   names: { readonly node: string; readonly agent: string },
@@ -64,12 +67,15 @@ export const prepareDatabase = async (
     name,
     password: passwordFor(name),
   });
+  const control = roleOf(roleName('control', names.node));
   const relay = roleOf(roleName('relay', names.node));
   const agent = roleOf(roleName('agent', names.agent));
   const reader = roleOf(READER_ROLE);
+  await ensureRelayRole(databaseUrl, control.name, control.password);
   for (const writer of [relay, agent]) await ensureWriterRole(databaseUrl, writer.name, writer.password);
   await ensureReaderRole(databaseUrl, reader.name, reader.password);
   return {
+    relayControlUrl: withRole(databaseUrl, control),
     relayAuditUrl: withRole(databaseUrl, relay),
     agentAuditUrl: withRole(databaseUrl, agent),
     reader,

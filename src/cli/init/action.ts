@@ -165,7 +165,7 @@ export const runInit = async (path: string, options: InitOptions, output: Output
     ),
   );
   for (const [name, url] of [
-    ['control-database.url', databaseUrl],
+    ['control-database.url', roles.relayControlUrl],
     ['relay-audit-database.url', roles.relayAuditUrl],
     ['agent-audit-database.url', roles.agentAuditUrl],
   ] as const) {

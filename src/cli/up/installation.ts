@@ -77,7 +77,7 @@ export const upInstallation = async (parts: InstallationParts): Promise<Installa
     certFile: file('relay.pem'),
     keyFile: file('relay.key'),
     keyringFile: file('keyring.json'),
-    controlDatabaseFile: secret('control-database.url', parts.databaseUrl),
+    controlDatabaseFile: secret('control-database.url', parts.roles.relayControlUrl),
     relayAuditDatabaseFile: secret('relay-audit-database.url', parts.roles.relayAuditUrl),
     agentAuditDatabaseFile: secret('agent-audit-database.url', parts.roles.agentAuditUrl),
     cutAfterSeconds: 'never',
