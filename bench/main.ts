@@ -12,13 +12,13 @@ import type { Measurement, ProductScenario, Scenario } from './scenarios/scenari
 import { SCENARIOS } from './scenarios/scenarios.ts';
 import { measureStartUp } from './scenarios/start-up.ts';
 import { direct } from './tunnels/direct.ts';
-import { pipes } from './tunnels/pipes.ts';
+import { pipes, tlsPipes } from './tunnels/pipes.ts';
 import { profiled, profileInto, removeSharedState, sallyport } from './tunnels/sallyport.ts';
 import { sshBoth, sshReverse } from './tunnels/ssh.ts';
 import type { TunnelKind } from './tunnels/tunnel.ts';
 
 const DEFAULT_STARTS = 3;
-const KINDS: readonly TunnelKind[] = [direct, pipes, sshReverse, sshBoth, sallyport];
+const KINDS: readonly TunnelKind[] = [direct, pipes, tlsPipes, sshReverse, sshBoth, sallyport];
 const PRODUCT_SCENARIOS: readonly ProductScenario[] = [
   {
     name: 'revoke',
