@@ -205,7 +205,9 @@ describe('resets', () => {
       const closed = once(destination.near, 'close');
       raw.send(rawReset(1, sent, 20));
       await closed;
-      assert.deepEqual(destination.near.errored, null);
+      // Node 24 reports the write that the reset cancelled; a reset that libuv refuses would be EINVAL.
+      const { errored } = destination.near as { errored: NodeJS.ErrnoException | null };
+      assert.ok(errored === null || errored.code === 'ECANCELED', String(errored));
     },
   );
 
