@@ -6,6 +6,7 @@ import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import { connect as connectTls, TLSSocket } from 'node:tls';
 import { fileURLToPath } from 'node:url';
+import { NODE_FLAGS } from '../src/cli/up/child.ts';
 import { encodeHello, type Hello, HelloReader, SESSION_LIMITS } from '../src/protocol/index.ts';
 import { SessionCore } from '../src/protocol/session/session-core.ts';
 import { systemClock, uuidv7 } from '../src/runtime/index.ts';
@@ -200,12 +201,6 @@ const runAgent = async (relayPort: number, targetPort: number): Promise<void> =>
 
 // ---- the generator ----
 
-/**
- * Every read of a socket allocates 64 KiB outside the heap. With the small new space that V8 starts with these
- * count against an old space of 16 MiB, and a data process spends a third of its time in mark-compact.
- */
-const HEAP_FLAGS = ['--min-semi-space-size=16'];
-
 const children: ChildProcess[] = [];
 
 const start = async (...args: string[]): Promise<{ child: ChildProcess; port: number }> => {
@@ -214,7 +209,7 @@ const start = async (...args: string[]): Promise<{ child: ChildProcess; port: nu
     directory !== undefined && (args[0] === 'gateway' || args[0] === 'agent')
       ? ['--cpu-prof', `--cpu-prof-dir=${directory}/${args[0]}`]
       : [];
-  const child = fork(SELF, args, { execArgv: [...HEAP_FLAGS, '--import', 'tsx', ...profiled] });
+  const child = fork(SELF, args, { execArgv: [...NODE_FLAGS, '--import', 'tsx', ...profiled] });
   children.push(child);
   const [message] = (await once(child, 'message')) as [{ port: number }];
   return { child, port: message.port };

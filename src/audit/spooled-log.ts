@@ -14,7 +14,7 @@ import { type EnvelopeContext, originText } from './event/envelope.ts';
 import type { AuditEventInput } from './event/event.ts';
 import { localTimeIn } from './event/local-time.ts';
 import { lostStreamEvent, type PendingEvent, spoolItem } from './pending-event.ts';
-import { OUTCOME, type SpoolState } from './spool/messages.ts';
+import { MAX_GROUP_EVENTS, OUTCOME, type SpoolState } from './spool/messages.ts';
 import { type Ready, SpoolClient } from './spool/spool-client.ts';
 import { lockSpool, type SpoolLock } from './spool/spool-lock.ts';
 
@@ -23,8 +23,6 @@ const DEFAULT_MAX_SPOOL_BYTES = 1024 * 1024 * 1024;
 const HEARTBEAT_MS = 60_000;
 /** How long `close` waits for the database before it leaves the rest to the next start. */
 const CLOSE_DELIVERY_MS = 3_000;
-/** Most events of one message to the worker. */
-const MAX_GROUP_EVENTS = 2_000;
 /** Most messages that the worker has not answered; it writes those that are there as one group. */
 const MAX_GROUPS_UNDER_WAY = 8;
 /** Events that nobody waits for go with the next that somebody does wait for, or after this time. */
@@ -110,27 +108,14 @@ export class SpooledLog implements AuditLog {
   }
 
   record(input: AuditEventInput): Promise<Recorded> {
-    if (this.#closing !== undefined || this.#lost !== undefined) {
-      return Promise.reject(auditError('ERR_AUDIT_UNAVAILABLE', this.#lost ?? 'the audit log is closed'));
-    }
-    const recorded = this.#enqueue(input);
-    this.#schedule();
-    return recorded;
+    return this.#enqueue(input, () => this.#schedule());
   }
 
   note(input: AuditEventInput): void {
-    const failed = (error: unknown): void => {
+    this.#enqueue(input, () => this.#scheduleSoon()).catch((error: unknown) => {
       this.#noteFailures += 1;
       this.#logger.warn({ type: input.type, error: messageOf(error) }, 'audit event was not kept');
-    };
-    if (this.#closing !== undefined || this.#lost !== undefined) {
-      failed(new Error(this.#lost ?? 'the audit log is closed'));
-      return;
-    }
-    this.#enqueue(input).catch(failed);
-    if (this.#pending.length >= MAX_GROUP_EVENTS) this.#schedule();
-    // Real time even where a test owns the clock: it only says how long a write may be saved.
-    else this.#noteTimer ??= systemClock.after(NOTE_DELAY_MS, () => this.#schedule());
+    });
   }
 
   available(): boolean {
@@ -230,13 +215,23 @@ export class SpooledLog implements AuditLog {
     };
   }
 
-  #enqueue(input: AuditEventInput): Promise<Recorded> {
+  #enqueue(input: AuditEventInput, schedule: () => void): Promise<Recorded> {
+    if (this.#closing !== undefined || this.#lost !== undefined) {
+      return Promise.reject(auditError('ERR_AUDIT_UNAVAILABLE', this.#lost ?? 'the audit log is closed'));
+    }
     return new Promise((resolve, reject) => {
       const recordedMs = this.#clock.nowMs();
       const id = uuidv7(this.#clock);
       const item = spoolItem(input, id, recordedMs, this.#context);
       this.#pending.push({ input, id, recordedMs, item, resolve, reject });
+      schedule();
     });
+  }
+
+  #scheduleSoon(): void {
+    if (this.#pending.length >= MAX_GROUP_EVENTS) this.#schedule();
+    // Real time even where a test owns the clock: it only says how long a write may be saved.
+    else this.#noteTimer ??= systemClock.after(NOTE_DELAY_MS, () => this.#schedule());
   }
 
   /** The events of one turn of the loop go to the worker in one message. */
@@ -266,8 +261,9 @@ export class SpooledLog implements AuditLog {
     } catch (error) {
       for (const event of group) event.reject(error as Error);
     }
+    // Only then has something been held back that is not waiting for company.
+    if (this.#groupsUnderWay === MAX_GROUPS_UNDER_WAY) this.#schedule();
     this.#groupsUnderWay -= 1;
-    if (this.#pending.length > 0 && this.#noteTimer === undefined) this.#schedule();
     this.#notify();
   }
 

@@ -11,6 +11,9 @@ export interface SpoolItem {
   readonly closes?: string | undefined;
 }
 
+/** Most events of one message, and the number from which no further message joins a group. */
+export const MAX_GROUP_EVENTS = 2_000;
+
 export const OUTCOME = { kept: 0, dropped: 1, refused: 2 } as const;
 
 /** A batch as it goes to the database. */

@@ -4,14 +4,11 @@ import { openAuditKey } from '../seal/audit-key.ts';
 import { diskFiles, hookedFiles } from './file-layer.ts';
 import { SEAL_AFTER_MS } from './group.ts';
 import { JsonlSink } from './jsonl-sink.ts';
-import type { FromSpool, SpoolWorkerOptions, ToSpool } from './messages.ts';
+import { type FromSpool, MAX_GROUP_EVENTS, type SpoolWorkerOptions, type ToSpool } from './messages.ts';
 import { Spool } from './spool.ts';
 
 /** After a failure the disk is tried again this often, so that a process comes back by itself. */
 const PROBE_MS = 1_000;
-
-/** Events beyond which no further message joins a group. */
-const MAX_SHARED_EVENTS = 2_000;
 
 type Append = Extract<ToSpool, { kind: 'append' }>;
 
@@ -199,7 +196,7 @@ const serve = (spool: Spool, sink: JsonlSink | undefined): void => {
     const appends: Append[] = [];
     let next: ToSpool | undefined = message;
     let count = 0;
-    while (next?.kind === 'append' && count < MAX_SHARED_EVENTS) {
+    while (next?.kind === 'append' && count < MAX_GROUP_EVENTS) {
       appends.push(next);
       count += next.items.length;
       next = nextMessage();

@@ -33,6 +33,7 @@ import {
   turns,
   until,
 } from './support.ts';
+import { fullDestination } from './full-destination.ts';
 
 const TIMEOUT = { timeout: 30_000 };
 /** One read of Node from a socket. */
@@ -237,25 +238,7 @@ describe('window', () => {
   });
 
   test('does not grow for a destination that is behind', TIMEOUT, async (t) => {
-    const destination = await tcpPair(t);
-    const { raw } = againstRaw(t, 'agent', {
-      onOpen: (incoming) => incoming.accept(destination.near, { decision_id: 'd' }, () => undefined),
-    });
-    raw.send(rawOpen(1));
-    let limit = (await raw.next(FRAME.ACCEPT)).value;
-    let sent = 0;
-    const chunk = pattern(32 * 1024);
-    for (let still = 0; still < 60; still += 1) {
-      while (sent < limit) {
-        const payload = chunk.subarray(0, Math.min(chunk.length, limit - sent));
-        raw.send(rawData(1, sent, payload));
-        sent += payload.length;
-        still = 0;
-      }
-      await turns(1);
-      for (const credit of raw.frames.splice(0)) limit = Math.max(limit, credit.value);
-    }
-    assert.ok(destination.near.writableLength > 0);
+    const { raw, sent } = await fullDestination(t);
     raw.send(encodeFrame(FRAME.BLOCKED, 0, 1, sent));
     await turns(10);
     assert.deepEqual(raw.sent(FRAME.CREDIT), []);

@@ -25,7 +25,6 @@ import {
   rawAccept,
   rawCredit,
   rawData,
-  rawOpen,
   rawReset,
   sessionPair,
   tcpPair,
@@ -33,6 +32,7 @@ import {
   turns,
   until,
 } from './support.ts';
+import { fullDestination } from './full-destination.ts';
 
 const TIMEOUT = { timeout: 20_000 };
 /** What libuv reads at once. */
@@ -177,26 +177,7 @@ describe('resets', () => {
     'FIN waits for the last byte to leave, so that a reset behind it can still be one',
     TIMEOUT,
     async (t) => {
-      const destination = await tcpPair(t);
-      const { raw } = againstRaw(t, 'agent', {
-        onOpen: (incoming) => incoming.accept(destination.near, { decision_id: 'd' }, () => undefined),
-      });
-      raw.send(rawOpen(1));
-      let limit = (await raw.next(FRAME.ACCEPT)).value;
-      let sent = 0;
-      const chunk = pattern(32 * 1024);
-      // The target reads nothing, so that its kernel and then the agent's socket fill up.
-      for (let still = 0; still < 60; still += 1) {
-        while (sent < limit) {
-          const payload = chunk.subarray(0, Math.min(chunk.length, limit - sent));
-          raw.send(rawData(1, sent, payload));
-          sent += payload.length;
-          still = 0;
-        }
-        await turns(1);
-        for (const credit of raw.frames.splice(0)) limit = Math.max(limit, credit.value);
-      }
-      assert.ok(destination.near.writableLength > 0);
+      const { destination, raw, sent } = await fullDestination(t);
       raw.send(rawData(1, sent, NO_BYTES, FLAG_FIN));
       await turns(5);
       // A socket whose shutdown is under way cannot be reset any more (libuv answers EINVAL).
