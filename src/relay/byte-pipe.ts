@@ -1,9 +1,11 @@
 import type { Socket } from 'node:net';
 import type { Side } from '../protocol/index.ts';
-import { resetSocket } from '../runtime/index.ts';
+import { giveChunk, READ_BYTES, resetSocket, SourceReader } from '../runtime/index.ts';
 
 /** Most that waits for one side before the other is no longer read: the fixed buffer of a direction. */
 export const PIPE_BUFFER_BYTES = 512 * 1024;
+/** The same, counted in reads: each may keep a buffer of `READ_BYTES`, or an object per byte of a peer that dribbles. */
+export const PIPE_BUFFER_READS = 16;
 /** A pipe without a byte either way for this long is dead: PINGs guarantee one every 10 s. */
 export const PIPE_SILENT_MS = 45_000;
 /** A pipe whose waiting bytes have not moved for this long is dead. */
@@ -25,8 +27,11 @@ export type PipeEnd =
 interface Direction {
   readonly from: Socket;
   readonly to: Socket;
+  reader: SourceReader | undefined;
   /** Bytes read and handed to `to`. */
   bytes: number;
+  /** The reads that `to` has not taken yet. */
+  readonly written: Buffer[];
   paused: boolean;
   /** `bytes` at the last tick, and the last tick at which they had risen. */
   seenBytes: number;
@@ -39,13 +44,19 @@ interface Direction {
 const direction = (from: Socket, to: Socket, nowMs: number): Direction => ({
   from,
   to,
+  reader: undefined,
   bytes: 0,
+  written: [],
   paused: false,
   seenBytes: 0,
   seenAtMs: nowMs,
   movedBytes: 0,
   movedAtMs: nowMs,
 });
+
+/** Whether the side may be read once more. */
+const hasRoom = (way: Direction): boolean =>
+  way.to.writableLength + READ_BYTES <= PIPE_BUFFER_BYTES && way.written.length < PIPE_BUFFER_READS;
 
 /**
  * Copies bytes between the two carriers of a data link. Owns both sockets from its making. There is no timer in it:
@@ -125,20 +136,23 @@ export class BytePipe {
 
   #attach(way: Direction, side: Side, head: Buffer): void {
     const { from, to } = way;
-    const onDrain = (): void => {
-      if (!way.paused) return;
-      way.paused = false;
-      from.resume();
-    };
-    from.on('data', (chunk: Buffer) => {
+    const onChunk = (chunk: Buffer): void => {
       way.bytes += chunk.length;
-      to.write(chunk);
-      if (to.writableLength > PIPE_BUFFER_BYTES) {
+      way.written.push(chunk);
+      to.write(chunk, onTaken);
+      if (!way.paused && !hasRoom(way)) {
         way.paused = true;
         from.pause();
       }
-    });
-    to.on('drain', onDrain);
+    };
+    const onTaken = (): void => {
+      const chunk = way.written.shift();
+      if (chunk !== undefined) giveChunk(chunk);
+      if (!way.paused || from.destroyed || !hasRoom(way)) return;
+      way.paused = false;
+      from.resume();
+    };
+    way.reader = new SourceReader(from, onChunk);
     from.on('end', () => this.#ended({ kind: 'ended', side }, to));
     from.on('error', () => this.#ended({ kind: 'broken', side }, to));
     from.on('close', () => this.#closed(side, to));
@@ -168,9 +182,9 @@ export class BytePipe {
     if (this.#openCount === 0) return;
     this.#openCount = 0;
     const sockets = [this.#up.from, this.#down.from];
-    for (const socket of sockets) {
-      socket.removeAllListeners('data');
-      socket.pause();
+    for (const way of [this.#up, this.#down]) {
+      way.reader?.stop();
+      way.from.pause();
     }
     for (const socket of sockets) resetSocket(socket);
     this.#onEnd(end);

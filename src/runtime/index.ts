@@ -60,3 +60,6 @@ export {
 export { packageVersion } from './version.ts';
 export { type Instance, openInstance } from './instance.ts';
 export { resetSocket } from './reset-socket.ts';
+export { BufferPool } from './buffer-pool.ts';
+export { type ReadTarget, SocketReads } from './socket-reads.ts';
+export { giveChunk, READ_BYTES, readBuffers, SourceReader } from './source-reader.ts';

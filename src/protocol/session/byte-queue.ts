@@ -1,4 +1,6 @@
-/** Chunks in order, copied out once and never joined. */
+import { giveChunk } from '../../runtime/index.ts';
+
+/** Chunks in order, copied out once; a chunk goes back to where it was read into when it is used up. */
 export class ByteQueue {
   #chunks: Buffer[] = [];
   /** Index of the first chunk not yet used up, and how much of it is used. */
@@ -28,20 +30,21 @@ export class ByteQueue {
       chunk.copy(into, at + count - missing, this.#used, this.#used + take);
       missing -= take;
       this.#used += take;
-      if (this.#used === chunk.length) this.#dropFirst();
+      if (this.#used < chunk.length) continue;
+      giveChunk(chunk);
+      this.#dropFirst();
     }
   }
 
-  /** Everything that is left; the queue is empty afterwards. */
-  takeAll(): Buffer[] {
-    const rest = this.#chunks.slice(this.#first);
-    const head = rest[0];
-    if (head !== undefined && this.#used > 0) rest[0] = head.subarray(this.#used);
-    this.clear();
-    return rest;
+  /** Everything that is left, joined; the queue is empty afterwards. */
+  takeAll(): Buffer {
+    const all = Buffer.allocUnsafe(this.#length);
+    if (all.length > 0) this.moveTo(all, 0, all.length);
+    return all;
   }
 
   clear(): void {
+    for (const chunk of this.#chunks.slice(this.#first)) giveChunk(chunk);
     this.#chunks = [];
     this.#first = 0;
     this.#used = 0;

@@ -66,6 +66,11 @@ export class Outflow {
     return this.#queue.length < SEND_QUEUE_BYTES;
   }
 
+  /** Whether a source that was paused may be read again: half is gone, so that it is not paused at the next read. */
+  get hasRoomAgain(): boolean {
+    return this.#isEarly ? this.hasRoom : this.#queue.length < SEND_QUEUE_BYTES / 2;
+  }
+
   /** Takes ownership of the chunk. */
   push(chunk: Buffer): void {
     this.#queue.push(chunk);
@@ -115,7 +120,7 @@ export class Outflow {
 
   /** Everything that was pushed and is not known to have been wanted. */
   takeBack(): Buffer {
-    return Buffer.concat([...this.#early, ...this.#queue.takeAll()]);
+    return Buffer.concat([...this.#early, this.#queue.takeAll()]);
   }
 
   clear(): void {

@@ -26,6 +26,7 @@ import { encodeFrame, readValue } from './frame-header.ts';
 import { FrameReader, type FrameSink } from './frame-reader.ts';
 import { GatewayOpenings, type OpeningsHost } from './gateway-openings.ts';
 import { IdleFrames } from './idle-frames.ts';
+import { LinkReader } from './link-reader.ts';
 import { LinkWriter } from './link-writer.ts';
 import { Liveness, type LivenessHost } from './liveness.ts';
 import { decodeGoAway, encodeGoAway } from './messages.ts';
@@ -59,7 +60,11 @@ export class SessionCore implements SessionHandle {
   readonly #lingerIdleMs: number;
   readonly #blockedTimeoutMs: number;
   readonly #writer: LinkWriter<Stream>;
-  readonly #reader: FrameReader;
+  readonly #frames: FrameReader;
+  readonly #reader = new LinkReader(
+    (bytes) => this.#onLinkData(bytes),
+    () => this.#schedule(),
+  );
   readonly #liveness: Liveness;
   readonly #idleFrames: IdleFrames;
   readonly #growth = linkBudget();
@@ -100,7 +105,7 @@ export class SessionCore implements SessionHandle {
     this.#writer = new LinkWriter<Stream>(peer.duplex, options.clock, peer.peerHello.limits.frame, () =>
       this.#linkTook(),
     );
-    this.#reader = new FrameReader(peer.ownHello.limits.meta);
+    this.#frames = new FrameReader(peer.ownHello.limits.meta);
     this.#idleFrames = new IdleFrames(options.clock);
     const host = this.#openingsHost();
     this.#gatewayOpenings = new GatewayOpenings(peer, host);
@@ -113,7 +118,7 @@ export class SessionCore implements SessionHandle {
       if (this.#end !== undefined) return;
       this.#liveness.start();
       if (peer.leftover.length > 0) this.#onLinkData(peer.leftover);
-      peer.duplex.on('data', this.#onLinkData);
+      this.#reader.start(peer.duplex);
       peer.duplex.resume();
     });
   }
@@ -212,8 +217,15 @@ export class SessionCore implements SessionHandle {
 
   readonly #turn = (): void => {
     if (this.#end !== undefined) return;
+    this.#reader.handOn();
+    if (this.#ended) return;
     const touched = this.#takeTouched();
-    for (const stream of touched) stream.endTurn();
+    let isHeld = false;
+    for (const stream of touched) {
+      stream.endTurn();
+      isHeld ||= stream.holdsPieces;
+    }
+    this.#reader.endTurn(isHeld);
     this.#flush();
     for (const stream of touched) stream.resumeSource();
     // Those whose queue this write has emptied may read on at once.
@@ -229,6 +241,11 @@ export class SessionCore implements SessionHandle {
   get #hasWork(): boolean {
     const leaving = this.#goAwaySent !== undefined && this.#streams.size === 0;
     return this.#touched.length > 0 || this.#writer.pending || leaving;
+  }
+
+  /** Asked again where a call may have ended the session meanwhile. */
+  get #ended(): boolean {
+    return this.#end !== undefined;
   }
 
   #takeTouched(): readonly Stream[] {
@@ -263,22 +280,23 @@ export class SessionCore implements SessionHandle {
 
   // ---- from the link ----
 
-  readonly #onLinkData = (chunk: Buffer): void => {
+  #onLinkData(chunk: Buffer): void {
     if (this.#end !== undefined || this.#failing) return;
     this.#bytesIn += chunk.length;
     this.#liveness.bytesArrived();
     try {
-      this.#reader.push(chunk, this.#sink);
+      this.#frames.push(chunk, this.#sink);
     } catch (error) {
       if (!(error instanceof LinkViolation) && !(error instanceof AppError)) throw error;
       this.#fail('protocol_error', messageOf(error));
     }
-  };
+  }
 
   readonly #onLinkError = (error: Error): void => this.#lost(messageOf(error));
   readonly #onLinkGone = (): void => this.#lost(undefined);
 
   #lost(detail: string | undefined): void {
+    this.#reader.handOn();
     if (this.#end !== undefined) return;
     const goAway = this.#goAwayReceived;
     if (goAway !== undefined && this.#streams.size === 0) this.#finish(goAway.code, detail);
@@ -477,7 +495,7 @@ export class SessionCore implements SessionHandle {
     this.#end = end;
     this.#liveness.stop();
     this.#goAwayTimer?.cancel();
-    this.#duplex.off('data', this.#onLinkData);
+    this.#reader.stop(this.#duplex);
     this.#writer.clear();
     for (const stream of [...this.#streams.values()]) stream.linkEnded(reason);
     for (const call of this.#endCalls.splice(0)) call(end);

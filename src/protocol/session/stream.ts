@@ -1,5 +1,11 @@
 import type { Socket } from 'node:net';
-import { CLOSE_REASON, type Clock, type CloseReason, resetSocket } from '../../runtime/index.ts';
+import {
+  CLOSE_REASON,
+  type Clock,
+  type CloseReason,
+  resetSocket,
+  SourceReader,
+} from '../../runtime/index.ts';
 import { DELIVER_BYTES, FRAME, HEADER_BYTES } from './constants.ts';
 import { writeHeader } from './frame-header.ts';
 import { Inflow } from './inflow.ts';
@@ -63,6 +69,7 @@ export class Stream implements SessionStream, Sender {
   readonly #out: Outflow;
   readonly #in: Inflow;
   #socket: Socket | undefined;
+  #reader: SourceReader | undefined;
   #state: 'waiting' | 'open' | 'ended' = 'waiting';
   #end: StreamEnd | undefined;
   #firstFin: CloseReason | undefined;
@@ -106,6 +113,11 @@ export class Stream implements SessionStream, Sender {
     return this.#in.heldBytes;
   }
 
+  /** Whether bytes of DATA that came are still referenced, here or by the socket. */
+  get holdsPieces(): boolean {
+    return this.#in.heldBytes > 0 || (this.#socket?.writableLength ?? 0) > 0;
+  }
+
   get isEnded(): boolean {
     return this.#state === 'ended';
   }
@@ -133,7 +145,7 @@ export class Stream implements SessionStream, Sender {
     this.#out.push(early);
     socket.setNoDelay(true);
     socket.setKeepAlive(true, END_KEEPALIVE_MS);
-    socket.on('data', this.#onData);
+    this.#reader = new SourceReader(socket, this.#onData);
     socket.on('end', this.#onSourceEnd);
     socket.on('drain', this.#onDrain);
     socket.on('error', this.#onSocketError);
@@ -254,7 +266,7 @@ export class Stream implements SessionStream, Sender {
 
   /** Lets the source go on, once the turn's data has been written. */
   resumeSource(): void {
-    if (!this.#sourcePaused || this.#state === 'ended' || !this.#out.hasRoom) return;
+    if (!this.#sourcePaused || this.#state === 'ended' || !this.#out.hasRoomAgain) return;
     this.#sourcePaused = false;
     this.#socket?.resume();
   }
@@ -404,7 +416,7 @@ export class Stream implements SessionStream, Sender {
   #letGo(): void {
     const socket = this.#socket;
     if (socket !== undefined) {
-      socket.off('data', this.#onData);
+      this.#reader?.stop();
       socket.off('end', this.#onSourceEnd);
       socket.off('drain', this.#onDrain);
       socket.off('error', this.#onSocketError);

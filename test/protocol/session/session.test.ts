@@ -10,7 +10,7 @@ import {
 } from '../../../src/protocol/session/constants.ts';
 import { endedByReset } from '../../../src/protocol/session/reset-detection.ts';
 import { encodeFrame } from '../../../src/protocol/session/frame-header.ts';
-import { isAppError } from '../../../src/runtime/index.ts';
+import { isAppError, READ_BYTES } from '../../../src/runtime/index.ts';
 import { ManualClock } from '../../support/manual-clock.ts';
 import {
   againstRaw,
@@ -35,8 +35,6 @@ import {
 import { fullDestination } from './full-destination.ts';
 
 const TIMEOUT = { timeout: 20_000 };
-/** What libuv reads at once. */
-const NODE_READ_BYTES = 64 * 1024;
 
 for (const [name, carry] of [
   ['a link that takes what it is given', atOnce],
@@ -124,7 +122,7 @@ describe('resets', () => {
     await write(length);
     await until(() => one.gatewaySocket.isPaused() && gate.holding);
     const unread = length - one.gatewaySocket.bytesRead;
-    await write(NODE_READ_BYTES - (unread % NODE_READ_BYTES) + 1_000);
+    await write(READ_BYTES - (unread % READ_BYTES) + 1_000);
     one.app.resetAndDestroy();
     await once(one.app, 'close');
     gate.open();

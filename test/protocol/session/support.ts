@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import type { TestContext } from 'node:test';
+import { connect as connectTls, TLSSocket } from 'node:tls';
 import { FRAME, SESSION_LIMITS } from '../../../src/protocol/session/constants.ts';
 import { encodeFrame, writeValue } from '../../../src/protocol/session/frame-header.ts';
 import { FrameReader } from '../../../src/protocol/session/frame-reader.ts';
@@ -17,7 +18,7 @@ import type {
   SessionStream,
   StreamEnd,
 } from '../../../src/protocol/session/types.ts';
-import { type Clock, systemClock, uuidv7 } from '../../../src/runtime/index.ts';
+import { type Clock, createLinkCertificate, systemClock, uuidv7 } from '../../../src/runtime/index.ts';
 
 export const NO_BYTES = Buffer.alloc(0);
 
@@ -193,7 +194,20 @@ export const linkPair = (left: Carry = atOnce, right: Carry = atOnce): { left: D
   return ends;
 };
 
+/** A link as it is in life: TLS 1.3 over TCP. */
+export const tlsPair = async (t: TestContext): Promise<{ left: TLSSocket; right: TLSSocket }> => {
+  const { certPem, keyPem } = await createLinkCertificate('test', systemClock);
+  const { near, far } = await tcpPair(t);
+  const left = new TLSSocket(near, { isServer: true, cert: certPem, key: keyPem, minVersion: 'TLSv1.3' });
+  const right = connectTls({ socket: far, rejectUnauthorized: false });
+  for (const end of [left, right]) end.on('error', () => undefined).pause();
+  await Promise.all([once(left, 'secure'), once(right, 'secureConnect')]);
+  return { left, right };
+};
+
 export interface PairOptions {
+  /** Instead of a link in memory. */
+  readonly ends?: { readonly left: Duplex; readonly right: Duplex };
   readonly clock?: Clock;
   readonly gatewayCarry?: Carry;
   readonly agentCarry?: Carry;
@@ -204,12 +218,12 @@ export interface PairOptions {
   readonly agentOptions?: Partial<SessionOptions>;
 }
 
-/** Two sessions over a link in memory. */
+/** Two sessions over a link, in memory unless `ends` says otherwise. */
 export const sessionPair = (
   t: TestContext,
   options: PairOptions = {},
 ): { gateway: SessionCore; agent: SessionCore; left: Duplex; right: Duplex } => {
-  const { left, right } = linkPair(options.gatewayCarry, options.agentCarry);
+  const { left, right } = options.ends ?? linkPair(options.gatewayCarry, options.agentCarry);
   const clock = options.clock ?? systemClock;
   const gatewayHello = helloOf('gateway', options.gatewayLimits);
   const agentHello = helloOf('agent', options.agentLimits);
