@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { parseDocument } from 'yaml';
 import type { ZodType } from 'zod';
 import {
+  configJsonSchema,
   ConfigError,
   type ConfigProblem,
   EXIT,
@@ -57,7 +58,19 @@ export const checkConfig = async (
   }
 };
 
-const KINDS: readonly string[] = ['relay', 'agent', 'gateway'];
+const KINDS: readonly ProcessKind[] = ['relay', 'agent', 'gateway'];
+
+/** JSON Schema of `KIND.yaml`, as text. */
+export const schemaText = async (kind: ProcessKind): Promise<string> =>
+  JSON.stringify(configJsonSchema(await schemaOf(kind), `Sallyport ${kind}.yaml`), undefined, 2);
+
+const kindFrom = (text: string | undefined, option: string, command: Command): ProcessKind | undefined => {
+  const kind = KINDS.find((known) => known === text);
+  if (text !== undefined && kind === undefined) {
+    command.error(`error: ${option} is relay, agent or gateway, not ${JSON.stringify(text)}`);
+  }
+  return kind;
+};
 
 export const checkCommand = (program: Command): void => {
   program
@@ -67,14 +80,20 @@ export const checkCommand = (program: Command): void => {
       'Validates relay.yaml, agent.yaml or gateway.yaml with its environment overrides and shows every problem ' +
         'as file:line:col. Connects to nothing.',
     )
-    .requiredOption('-c, --config <file>', 'the configuration')
+    .option('-c, --config <file>', 'the configuration')
     .option('--kind <process>', 'relay, agent or gateway; default: told by its keys')
-    .action(async (options: { config: string; kind?: string }, command: Command) => {
+    .option('--schema <process>', 'print the JSON Schema of its file, for editors, instead')
+    .action(async (options: { config?: string; kind?: string; schema?: string }, command: Command) => {
       const output = outputOf(command);
-      if (options.kind !== undefined && !KINDS.includes(options.kind)) {
-        command.error(`error: --kind is relay, agent or gateway, not ${JSON.stringify(options.kind)}`);
+      const wanted = kindFrom(options.schema, '--schema', command);
+      if (wanted !== undefined) {
+        const text = await schemaText(wanted);
+        output.document(JSON.parse(text));
+        output.line(text);
+        return;
       }
-      const { kind, problems } = await checkConfig(options.config, options.kind as ProcessKind | undefined);
+      if (options.config === undefined) command.error('error: give a configuration to check: -c FILE');
+      const { kind, problems } = await checkConfig(options.config, kindFrom(options.kind, '--kind', command));
       const ok = problems.length === 0;
       output.document({ ok, kind, problems });
       for (const problem of problems) output.line(formatProblem(problem));

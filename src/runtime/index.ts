@@ -63,3 +63,4 @@ export { resetSocket } from './reset-socket.ts';
 export { BufferPool } from './buffer-pool.ts';
 export { type ReadTarget, SocketReads } from './socket-reads.ts';
 export { giveChunk, READ_BYTES, readBuffers, SourceReader } from './source-reader.ts';
+export { configJsonSchema } from './config-json-schema.ts';

@@ -59,6 +59,15 @@ test('a remembered port is kept while it is free', async (t) => {
   assert.notEqual(other.port, port);
 });
 
+test('a new port is none that was chosen for something else and is not listened at yet', async () => {
+  const range = Array.from({ length: 32_768 - 20_000 }, (_, index) => 20_000 + index);
+  const [only] = range.splice(4_711, 1);
+  const chosen = await Promise.all(
+    Array.from({ length: 8 }, () => choosePort(undefined, '127.0.0.1', new Set(range))),
+  );
+  for (const { port } of chosen) assert.ok(port === only || port > 32_767, `port ${port}`);
+});
+
 test('a ready file counts only while its `up` runs', (t) => {
   const directory = directoryOf(t);
   assert.equal(findRunningUp(directory), undefined);

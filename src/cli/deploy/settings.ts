@@ -122,10 +122,16 @@ export const gatewaySettings = (installation: Installation): Yaml => ({
 });
 
 /** Writes one configuration with a heading, for the owner alone. */
-export const writeSettings = (file: string, heading: string, settings: Yaml): void => {
+export const writeSettings = (file: string, heading: string, settings: Yaml, schemaFile?: string): void => {
+  // The line that editors with a YAML language server look for.
+  const editor = schemaFile === undefined ? '' : `# yaml-language-server: $schema=${schemaFile}\n`;
   const comment = heading
     .split('\n')
     .map((line) => (line === '' ? '#' : `# ${line}`))
     .join('\n');
-  writeFileAtomically(file, `${comment}\n${stringify(settings, { lineWidth: 100 })}`, PRIVATE_FILE_MODE);
+  writeFileAtomically(
+    file,
+    `${editor}${comment}\n${stringify(settings, { lineWidth: 100 })}`,
+    PRIVATE_FILE_MODE,
+  );
 };

@@ -23,6 +23,7 @@ import {
   relaySettings,
   writeSettings,
 } from '../deploy/settings.ts';
+import { schemaText } from '../check.ts';
 import type { Output } from '../output.ts';
 import { requireDatabaseUrl } from '../up/options.ts';
 import { programName } from '../up/screen.ts';
@@ -208,9 +209,16 @@ export const runInit = async (path: string, options: InitOptions, output: Output
       listen: listenOf(name, index),
     })),
   };
-  writeSettings(file('relay.yaml'), NOTES.relay, relaySettings(installation));
-  writeSettings(file('agent.yaml'), NOTES.agent, agentSettings(installation));
-  writeSettings(file('gateway.yaml'), NOTES.gateway, gatewaySettings(installation));
+  const settings = {
+    relay: relaySettings(installation),
+    agent: agentSettings(installation),
+    gateway: gatewaySettings(installation),
+  };
+  for (const kind of ['relay', 'agent', 'gateway'] as const) {
+    const schemaFile = `${kind}.schema.json`;
+    writeFileAtomically(file(schemaFile), `${await schemaText(kind)}\n`);
+    writeSettings(file(`${kind}.yaml`), NOTES[kind], settings[kind], schemaFile);
+  }
 
   const typed = relative(process.cwd(), directory) || '.';
   const program_ = programName();

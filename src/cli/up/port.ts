@@ -21,11 +21,12 @@ const tryPort = (port: number, host: string): Promise<number | undefined> =>
 
 /**
  * Loopback ports that stay the same from start to start: the remembered one while it is free, else a new one.
- * Returns whether it had to change, so that it can be said.
+ * Returns whether it had to change, so that it can be said. A new one is none of `others`, which nobody may listen at yet.
  */
 export const choosePort = async (
   remembered: number | undefined,
   host = '127.0.0.1',
+  others: ReadonlySet<number> = new Set(),
 ): Promise<{ port: number; changed: boolean }> => {
   if (remembered !== undefined) {
     const kept = await tryPort(remembered, host);
@@ -34,6 +35,6 @@ export const choosePort = async (
   for (let tries = 0; ; tries += 1) {
     const chosen = FIRST_PORT + Math.floor(randomFraction() * (LAST_PORT - FIRST_PORT + 1));
     const port = await tryPort(tries < CHOSEN_TRIES ? chosen : 0, host);
-    if (port !== undefined) return { port, changed: remembered !== undefined };
+    if (port !== undefined && !others.has(port)) return { port, changed: remembered !== undefined };
   }
 };

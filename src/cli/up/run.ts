@@ -171,9 +171,10 @@ export class UpRun {
   }
 
   async #port(key: string, what: string): Promise<number> {
-    const { port, changed } = await choosePort(this.#state.ports[key], UP.loopback);
+    const { [key]: before, ...others } = this.#state.ports;
+    const { port, changed } = await choosePort(before, UP.loopback, new Set(Object.values(others)));
     if (changed) {
-      this.#given.output.note(`port ${this.#state.ports[key] ?? 0} of ${what} is taken now; using ${port}`);
+      this.#given.output.note(`port ${before ?? 0} of ${what} is taken now; using ${port}`);
     }
     this.#state.ports[key] = port;
     return port;
