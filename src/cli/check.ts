@@ -92,7 +92,8 @@ export const checkCommand = (program: Command): void => {
         output.line(text);
         return;
       }
-      if (options.config === undefined) command.error('error: give a configuration to check: -c FILE');
+      if (options.config === undefined)
+        command.error("error: required option '-c, --config <file>' not specified");
       const { kind, problems } = await checkConfig(options.config, kindFrom(options.kind, '--kind', command));
       const ok = problems.length === 0;
       output.document({ ok, kind, problems });

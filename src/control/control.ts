@@ -14,10 +14,12 @@ import { KeyCache } from './key-cache.ts';
 import { type Keyring, readKeyringFile } from './keyring.ts';
 import { KeyUsage } from './key-usage.ts';
 import { ensureNamespace } from './namespace.ts';
-import { NodeRegistry } from './node-registry.ts';
+import { type NodeParties, NodeRegistry } from './node-registry.ts';
 import { OutboxDrain } from './outbox.ts';
 import type { ConnectionRecord } from './records.ts';
 import { PostgresRevocationFeed, type RevocationFeed } from './revocation-feed.ts';
+import { RevocationLog } from './revocation-log.ts';
+import { republishRevocations } from './revocation-republish.ts';
 import { AckWaiters } from './revoke-key.ts';
 import { replaceOwnerToken } from './token-store.ts';
 
@@ -42,6 +44,8 @@ export interface ControlOptions {
   readonly publicPort?: number;
   /** This node's name, unique among the nodes. */
   readonly node: string;
+  /** Where this node keeps every revocation it heard; absent: in memory alone. */
+  readonly stateDirectory?: string;
   /** After this time without Postgres nothing is admitted. Default 15 s. */
   readonly fenceAfterMs?: number;
   /** After this time without Postgres this node cuts its links; undefined: never. Default 300 s. */
@@ -65,6 +69,10 @@ export interface Control {
   start(): void;
   /** Why a new credential would be refused now; undefined when none would. */
   unavailableBecause(): string | undefined;
+  /** Says who is linked at this node, whenever other nodes are told. */
+  countParties(parties: () => NodeParties): void;
+  /** Whom other nodes have and this one has not; a new node is not ready until agents and gateways have come. */
+  missingParties(): readonly string[];
   /** Drains the outbox into the callback, one node at a time; each event at least once, in order. */
   drainOutbox(sink: (event: AuditEventInput) => Promise<void>): void;
   /** Makes the namespace now; `start` does it too, in the background. @throws AppError ERR_CONTROL_UNAVAILABLE */
@@ -87,12 +95,12 @@ const attempt = async (logger: Logger, what: string, work: () => Promise<void>):
 
 /**
  * Opens the control side of a node. Needs no Postgres yet: until it answers, admission is `unavailable`.
- * @throws AppError ERR_CONTROL_KEYRING
+ * @throws AppError ERR_CONTROL_KEYRING, ERR_CONTROL_STATE
  */
 export const openControl = async (options: ControlOptions): Promise<Control> => {
   const { clock, logger, namespace, node } = options;
   const keyring =
-    typeof options.keyring === 'string' ? await readKeyringFile(options.keyring) : options.keyring;
+    typeof options.keyring === 'string' ? await readKeyringFile(options.keyring, clock) : options.keyring;
   const database = new Database(options.databaseUrl, logger);
   const context: ControlContext = {
     database,
@@ -109,6 +117,8 @@ export const openControl = async (options: ControlOptions): Promise<Control> => 
   const cache = new KeyCache(context);
   const usage = new KeyUsage(context);
   let drain: OutboxDrain | undefined;
+  const log =
+    options.stateDirectory === undefined ? undefined : new RevocationLog(options.stateDirectory, logger);
   const feed = new PostgresRevocationFeed({
     listenUrl: options.listenUrl ?? options.databaseUrl,
     database,
@@ -121,6 +131,8 @@ export const openControl = async (options: ControlOptions): Promise<Control> => 
       await ensureNamespace(context);
       await registry.register();
     },
+    ...(log === undefined ? {} : { log }),
+    republish: (lost) => republishRevocations(context, node, lost),
     onKeysChanged: (connection) => cache.invalidate(connection),
     onAcknowledged: (revocationId) => waiters.wake(revocationId),
     onChanged: () => drain?.hint(),
@@ -159,6 +171,8 @@ export const openControl = async (options: ControlOptions): Promise<Control> => 
     },
     start: () => feed.start(),
     unavailableBecause,
+    countParties: (parties) => registry.countParties(parties),
+    missingParties: () => registry.missing(),
     drainOutbox(sink) {
       drain ??= new OutboxDrain(context, sink);
     },

@@ -17,6 +17,7 @@ export type {
 } from './credential.ts';
 export type { ControlErrorCode } from './errors.ts';
 export { createKeyringFile, type Keyring, newKeyringText, parseKeyring, readKeyringFile } from './keyring.ts';
+export { dropMasterKeys, prepareMasterKey, rewrapKeys, type KeyringRotation } from './keyring-rotation.ts';
 export type { LinkInfo, LiveState, LoginInfo, StreamFailure, StreamInfo } from './live-state.ts';
 export type {
   Acknowledgement,

@@ -83,6 +83,17 @@ export interface Revocation {
   readonly reason: string;
 }
 
+/** A revocation with all that its row holds, times as ISO 8601 in UTC. */
+export interface StoredRevocation extends Revocation {
+  readonly connection: string | null;
+  readonly connection_id: string | null;
+  readonly auth_rule: string;
+  readonly slot: KeySlot;
+  readonly actor: string;
+  readonly created_at: string;
+  readonly effective_at: string;
+}
+
 /** What revoking cut on one node. `streams` is null while no agent has answered. */
 export interface Enforcement {
   readonly links: number;

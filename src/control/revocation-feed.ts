@@ -4,8 +4,9 @@ import type { Database } from './database.ts';
 import type { ControlErrorCode } from './errors.ts';
 import { EVERYTHING, HintPump, type Hints } from './hint-pump.ts';
 import { ListenConnection } from './listen-connection.ts';
-import type { Acknowledgement, Enforcement, Revocation } from './records.ts';
+import type { Acknowledgement, Enforcement, Revocation, StoredRevocation } from './records.ts';
 import { acknowledgeRevocation } from './revocation-ack.ts';
+import type { RevocationLog } from './revocation-log.ts';
 import { type RevocationRow, RevocationSet } from './revocation-set.ts';
 
 /** A query on the LISTEN connection goes out this often. */
@@ -24,7 +25,8 @@ export interface ConnectionChange {
 
 /**
  * The node's own copy of every revocation. LISTEN first, then a full read; a notification is only a hint and
- * the full read is repeated. What was heard once is never forgotten by this process.
+ * the full read is repeated. What was heard once is never forgotten by this process, nor, with a
+ * state directory, by this node.
  */
 export interface RevocationFeed {
   start(): void;
@@ -59,6 +61,10 @@ export interface FeedOptions {
   readonly onKeysChanged: (connection: string | undefined) => void;
   /** Someone acknowledged this revocation. */
   readonly onAcknowledged: (revocationId: string) => void;
+  /** The node's durable copy; absent: memory alone. */
+  readonly log?: RevocationLog;
+  /** Writes back what the database has lost. */
+  readonly republish: (lost: readonly StoredRevocation[]) => Promise<number>;
   /** Something was changed, so the outbox may hold events. */
   readonly onChanged: () => void;
 }
@@ -69,7 +75,11 @@ interface ConnectionVersion {
   readonly version: number;
 }
 
-const REVOCATIONS = `select revocation_id, key_id, kind, reason,
+const utc = (column: string): string =>
+  `to_char(${column} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as ${column}`;
+
+const REVOCATIONS = `select revocation_id, key_id, kind, reason, connection, connection_id, auth_rule, slot, actor,
+    ${utc('created_at')}, ${utc('effective_at')},
     greatest(0, extract(epoch from effective_at - clock_timestamp()) * 1000)::float8 as wait_ms
   from control.revocation where namespace = $1`;
 
@@ -88,6 +98,7 @@ export class PostgresRevocationFeed implements RevocationFeed {
   #listening = false;
   #synced = false;
   #running: Promise<void> | undefined;
+  #isWritingBack = false;
   #wake: () => void = () => undefined;
   #disconnect: (why: string) => void = () => undefined;
 
@@ -95,6 +106,10 @@ export class PostgresRevocationFeed implements RevocationFeed {
     this.#options = options;
     this.#set = new RevocationSet(options.clock, options.logger, (revocation, enforcement, ms) =>
       this.acknowledge(revocation.revocation_id, { ...enforcement, ms }),
+    );
+    const nowMs = options.clock.nowMs();
+    this.#set.seed(
+      (options.log?.rows ?? []).map((row) => ({ ...row, wait_ms: Date.parse(row.effective_at) - nowMs })),
     );
     this.firstSync = new Promise((resolve) => {
       this.#resolveFirstSync = resolve;
@@ -142,6 +157,7 @@ export class PostgresRevocationFeed implements RevocationFeed {
     this.#disconnect('stopping');
     this.#set.stop();
     await this.#running;
+    this.#options.log?.save();
   }
 
   async #keepConnected(): Promise<void> {
@@ -208,17 +224,15 @@ export class PostgresRevocationFeed implements RevocationFeed {
     const { namespace, onKeysChanged } = this.#options;
     if (hints.everything) {
       const rows = await connection.ask<RevocationRow>(`${REVOCATIONS} order by revocation_id`, [namespace]);
-      if (this.#synced) {
-        this.#set.add(rows);
-        this.#set.compare(rows);
-      } else {
-        this.#set.seed(rows);
-      }
+      if (this.#synced) this.#set.add(rows);
+      else this.#set.seed(rows);
+      this.#options.log?.add(rows);
+      void this.#writeBack(this.#set.compare(rows));
     } else if (hints.revocations.length > 0) {
       const values = [namespace, hints.revocations];
-      this.#set.add(
-        await connection.ask<RevocationRow>(`${REVOCATIONS} and revocation_id = any($2)`, values),
-      );
+      const rows = await connection.ask<RevocationRow>(`${REVOCATIONS} and revocation_id = any($2)`, values);
+      this.#set.add(rows);
+      this.#options.log?.add(rows);
     }
     if (hints.everything || hints.connections)
       this.#compareConnections(await this.#readConnections(connection));
@@ -227,6 +241,21 @@ export class PostgresRevocationFeed implements RevocationFeed {
     this.#synced = true;
     this.#resolveFirstSync();
     for (const id of this.#acks.keys()) void this.#sendAcks(id);
+  }
+
+  /** Failures are tried again with the next full read. */
+  async #writeBack(lost: readonly StoredRevocation[]): Promise<void> {
+    if (lost.length === 0 || this.#isWritingBack) return;
+    this.#isWritingBack = true;
+    const { logger, republish } = this.#options;
+    try {
+      const written = await republish(lost);
+      logger.warn({ written }, 'revocations that the control database had lost were written back');
+    } catch (error) {
+      logger.warn({ cause: messageOf(error) }, 'lost revocations not written back yet');
+    } finally {
+      this.#isWritingBack = false;
+    }
   }
 
   async #readConnections(connection: ListenConnection): Promise<readonly ConnectionVersion[]> {

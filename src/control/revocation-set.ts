@@ -1,12 +1,8 @@
 import { type Clock, type Logger, messageOf, type Timer } from '../runtime/index.ts';
-import type { Enforcement, Revocation, RevocationKind } from './records.ts';
+import type { Enforcement, Revocation, StoredRevocation } from './records.ts';
 
 /** A revocation as read; `wait_ms` is how long until it is in force, by the clock of Postgres. */
-export interface RevocationRow {
-  readonly revocation_id: string;
-  readonly key_id: string;
-  readonly kind: RevocationKind;
-  readonly reason: string;
+export interface RevocationRow extends StoredRevocation {
   readonly wait_ms: number;
 }
 
@@ -19,7 +15,7 @@ export class RevocationSet {
   readonly #logger: Logger;
   readonly #enforced: (revocation: Revocation, enforcement: Enforcement, ms: number) => void;
   readonly #calls: ((revocation: Revocation) => Enforcement | undefined)[] = [];
-  readonly #heard = new Set<string>();
+  readonly #heard = new Map<string, StoredRevocation>();
   readonly #missing = new Set<string>();
   readonly #deadKeys = new Map<string, Revocation>();
   readonly #timers = new Set<Timer>();
@@ -53,17 +49,19 @@ export class RevocationSet {
     for (const row of rows) this.#take(row, true);
   }
 
-  /** Compares with a full read: a revocation that Postgres has lost stays in force here, with an alarm. */
-  compare(rows: readonly RevocationRow[]): void {
+  /** Compares with a full read: what Postgres has lost stays in force here, with an alarm. Answers it. */
+  compare(rows: readonly RevocationRow[]): readonly StoredRevocation[] {
     const read = new Set(rows.map((row) => row.revocation_id));
-    for (const id of this.#heard) {
-      if (read.has(id) || this.#missing.has(id)) continue;
-      this.#missing.add(id);
+    const lost = [...this.#heard.values()].filter((row) => !read.has(row.revocation_id));
+    for (const { revocation_id, key_id } of lost) {
+      if (this.#missing.has(revocation_id)) continue;
+      this.#missing.add(revocation_id);
       this.#logger.error(
-        { revocation_id: id },
-        'a revocation is gone from the control database; it stays in force here',
+        { revocation_id, key_id },
+        'a revocation is gone from the control database; it stays in force here and is written back',
       );
     }
+    return lost;
   }
 
   stop(): void {
@@ -73,7 +71,7 @@ export class RevocationSet {
 
   #take(row: RevocationRow, report: boolean): void {
     if (this.#heard.has(row.revocation_id)) return;
-    this.#heard.add(row.revocation_id);
+    this.#heard.set(row.revocation_id, row);
     const { revocation_id, key_id, kind, reason } = row;
     const revocation: Revocation = { revocation_id, key_id, kind, reason };
     if (row.wait_ms > 0)

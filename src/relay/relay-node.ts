@@ -176,6 +176,15 @@ export class RelayNode {
     return reasons;
   }
 
+  /** Who is linked here: agents that publish something, and gateways. */
+  parties(): { agents: number; gateways: number } {
+    const connected = this.#logins.connected();
+    return {
+      agents: connected.filter(({ role, published }) => role === 'agent' && published.size > 0).length,
+      gateways: connected.filter(({ role }) => role === 'gateway').length,
+    };
+  }
+
   /** Counts for `/status`. */
   status(): { logins: number; links: number; admits: boolean; draining: boolean } {
     return {

@@ -131,6 +131,7 @@ export const startRelay = async (config: RelayConfig, deps: RelayDeps): Promise<
       resourceHosts: [config.public.host],
       publicPort: config.public.control_port,
       node: config.node,
+      stateDirectory: config.state_dir,
       fenceAfterMs,
       cutAfterMs,
       clock,
@@ -153,6 +154,7 @@ export const startRelay = async (config: RelayConfig, deps: RelayDeps): Promise<
       logger,
     });
     opened.add('relay node', () => node.close());
+    control.countParties(() => node.parties());
     control.start();
     control.drainOutbox(async (event) => {
       await audit.record(event);
@@ -170,7 +172,11 @@ export const startRelay = async (config: RelayConfig, deps: RelayDeps): Promise<
       registry,
       clock,
       ready: () => {
-        const reasons = [...node.notReady(), ...(audit.available() ? [] : ['audit spool is not writable'])];
+        const reasons = [
+          ...node.notReady(),
+          ...control.missingParties(),
+          ...(audit.available() ? [] : ['audit spool is not writable']),
+        ];
         return { ready: reasons.length === 0, reasons };
       },
       status: () => ({

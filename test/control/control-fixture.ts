@@ -97,7 +97,7 @@ export const controlFixture = async (
   options: Partial<ControlOptions> = {},
 ): Promise<Fixture> => {
   const { ownerUrl, relayUrl } = await controlDatabase(postgres);
-  const keyring = parseKeyring(newKeyringText());
+  const keyring = typeof options.keyring === 'object' ? options.keyring : parseKeyring(newKeyringText());
   const control = await openNode(t, relayUrl, { ...options, keyring });
   return { control, ownerUrl, relayUrl, keyring };
 };

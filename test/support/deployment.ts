@@ -9,21 +9,27 @@ import { freePort } from './free-port.ts';
 import { startPostgres, type TestPostgres } from './postgres.ts';
 import { type Closer, temporaryDirectory } from './temporary.ts';
 
-export type Role = 'relay' | 'agent' | 'gateway';
+/** A process; the relays of a deployment with several nodes are called by their nodes' names. */
+export type Role = 'relay' | 'agent' | 'gateway' | `relay-${string}`;
 export type Settings = Record<string, unknown>;
 
 export interface DeploymentOptions {
   readonly publish: Readonly<Record<string, string>>;
+  /** Relay nodes, each with a loopback address of its own as its host; default: one, `relay`, at localhost. */
+  readonly nodes?: Readonly<Record<`relay-${string}`, string>>;
   /** Changes to a configuration after `init` has written it. */
   readonly edit?: Partial<Record<Role, (settings: Settings) => void>>;
 }
 
-/** What `sallyport init` wrote, with the three processes started apart, as an operator would. */
+/** What `sallyport init` wrote, with the processes started apart, as an operator would. */
 export interface Deployment {
   readonly directory: string;
   readonly postgres: TestPostgres;
   readonly databaseUrl: string;
+  /** Of the first node. */
   readonly adminUrl: string;
+  /** The management API of one node. */
+  adminUrlOf(role: Role): string;
   /** One port for control and data. */
   readonly relayPort: number;
   readonly relayHost: string;
@@ -63,6 +69,10 @@ export const createDeployment = async (t: Closer, options: DeploymentOptions): P
     '--relay-port',
     String(relayPort),
   ];
+  for (const [name, host] of Object.entries(options.nodes ?? {})) args.push('--node', `${name}=${host}`);
+  const relays: readonly Role[] =
+    options.nodes === undefined ? ['relay'] : (Object.keys(options.nodes) as Role[]);
+  const roles: readonly Role[] = [...relays, 'agent', 'gateway'];
   for (const [name, target] of Object.entries(options.publish)) {
     const listen = `127.0.0.1:${await freePort()}`;
     listens.set(name, listen);
@@ -77,14 +87,18 @@ export const createDeployment = async (t: Closer, options: DeploymentOptions): P
     change(settings);
     writeFileSync(configFile(role), stringify(settings));
   };
-  const statusPorts = { relay: await freePort(), agent: await freePort(), gateway: await freePort() };
-  for (const role of ['relay', 'agent', 'gateway'] as const) {
+  const statusPorts = new Map<Role, number>();
+  const adminPorts = new Map<Role, number>();
+  for (const role of roles) {
+    statusPorts.set(role, await freePort());
+    if (relays.includes(role)) adminPorts.set(role, role === relays[0] ? adminPort : await freePort());
     edit(role, (settings) => {
-      settings.status = { listen: `127.0.0.1:${statusPorts[role]}` };
+      settings.status = { listen: `127.0.0.1:${statusPorts.get(role)}` };
+      if (adminPorts.has(role)) settings.admin = { listen: `127.0.0.1:${adminPorts.get(role)}` };
       options.edit?.[role]?.(settings);
     });
   }
-  const statusUrl = (role: Role): string => `http://127.0.0.1:${statusPorts[role]}`;
+  const statusUrl = (role: Role): string => `http://127.0.0.1:${statusPorts.get(role)}`;
   const tokenFile = join(directory, 'owner.token');
   const adminUrl = `http://127.0.0.1:${adminPort}`;
   const running = new Map<Role, Background>();
@@ -98,7 +112,7 @@ export const createDeployment = async (t: Closer, options: DeploymentOptions): P
     const background = startBackground(
       t,
       process.execPath,
-      [sallyportProgram, role, '-c', configFile(role)],
+      [sallyportProgram, relays.includes(role) ? 'relay' : role, '-c', configFile(role)],
       {
         cwd: directory,
       },
@@ -127,6 +141,7 @@ export const createDeployment = async (t: Closer, options: DeploymentOptions): P
     postgres,
     databaseUrl,
     adminUrl,
+    adminUrlOf: (role) => `http://127.0.0.1:${adminPorts.get(role)}`,
     relayPort,
     relayHost: 'localhost',
     gatewayFile: configFile('gateway'),
@@ -141,14 +156,20 @@ export const createDeployment = async (t: Closer, options: DeploymentOptions): P
     start,
     ready,
     async startAll() {
-      for (const role of ['relay', 'agent', 'gateway'] as const) start(role);
-      for (const role of ['relay', 'agent', 'gateway'] as const) await ready(role);
+      for (const role of roles) start(role);
+      for (const role of roles) await ready(role);
     },
     process: processOf,
     async kill(role) {
       await processOf(role).end('SIGKILL');
     },
-    command: (...rest) => sallyport([...rest, '--admin', adminUrl, '--token-file', tokenFile]),
+    command: (...rest) =>
+      sallyport([
+        ...rest,
+        ...(rest.includes('--admin') ? [] : ['--admin', adminUrl]),
+        '--token-file',
+        tokenFile,
+      ]),
     async rows<T>(sql: string, values: readonly unknown[] = []) {
       const client = new pg.Client({ connectionString: databaseUrl });
       await client.connect();

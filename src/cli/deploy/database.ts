@@ -41,11 +41,17 @@ export const withRole = (
   return url.href;
 };
 
+/** What one relay node opens the databases with. Secrets. */
+export interface NodeUrls {
+  readonly node: string;
+  /** URL with which it keeps connections, keys and revocations; it owns nothing. */
+  readonly controlUrl: string;
+  /** URL of its audit writer. */
+  readonly auditUrl: string;
+}
+
 export interface DatabaseRoles {
-  /** URL with which the relay keeps connections, keys and revocations; it owns nothing. A secret. */
-  readonly relayControlUrl: string;
-  /** URL of the relay's audit writer. A secret. */
-  readonly relayAuditUrl: string;
+  readonly nodes: readonly NodeUrls[];
   readonly agentAuditUrl: string;
   readonly reader: { readonly name: string; readonly password: string };
 }
@@ -55,10 +61,10 @@ export const READER_ROLE = 'sallyport_audit_reader';
 
 const roleName = (kind: string, name: string): string => `sallyport_${kind}_${name.replaceAll('-', '_')}`;
 
-/** Both schemas up to date; login roles for the relay's control data, each audit writer and the reader. Idempotent. */
+/** Both schemas up to date; login roles for each relay node's control data, each audit writer and the reader. Idempotent. */
 export const prepareDatabase = async (
   databaseUrl: string,
-  names: { readonly node: string; readonly agent: string },
+  names: { readonly nodes: readonly string[]; readonly agent: string },
   passwordFor: (role: string) => string,
 ): Promise<DatabaseRoles> => {
   await migrateSchema(databaseUrl, 'audit', true);
@@ -67,16 +73,24 @@ export const prepareDatabase = async (
     name,
     password: passwordFor(name),
   });
-  const control = roleOf(roleName('control', names.node));
-  const relay = roleOf(roleName('relay', names.node));
+  const nodes: NodeUrls[] = [];
+  for (const node of names.nodes) {
+    const control = roleOf(roleName('control', node));
+    const audit = roleOf(roleName('relay', node));
+    await ensureRelayRole(databaseUrl, control.name, control.password);
+    await ensureWriterRole(databaseUrl, audit.name, audit.password);
+    nodes.push({
+      node,
+      controlUrl: withRole(databaseUrl, control),
+      auditUrl: withRole(databaseUrl, audit),
+    });
+  }
   const agent = roleOf(roleName('agent', names.agent));
   const reader = roleOf(READER_ROLE);
-  await ensureRelayRole(databaseUrl, control.name, control.password);
-  for (const writer of [relay, agent]) await ensureWriterRole(databaseUrl, writer.name, writer.password);
+  await ensureWriterRole(databaseUrl, agent.name, agent.password);
   await ensureReaderRole(databaseUrl, reader.name, reader.password);
   return {
-    relayControlUrl: withRole(databaseUrl, control),
-    relayAuditUrl: withRole(databaseUrl, relay),
+    nodes,
     agentAuditUrl: withRole(databaseUrl, agent),
     reader,
   };

@@ -62,6 +62,40 @@ export const parseListens = (
   return listens;
 };
 
+/** A relay node as `--node` names it. */
+export interface NamedNode {
+  readonly name: string;
+  readonly host: string;
+}
+
+/**
+ * Reads every `--node NAME=HOST`. Each node has a host of its own, by which agents and gateways dial it.
+ * @throws AppError ERR_CLI_USAGE, ERR_CONFIG_HOST_PORT
+ */
+export const parseNodes = (texts: readonly string[]): NamedNode[] => {
+  const nodes: NamedNode[] = [];
+  for (const text of texts) {
+    const at = text.indexOf('=');
+    const name = text.slice(0, Math.max(at, 0));
+    if (at === -1 || !isConnectionName(name)) {
+      throw new AppError(
+        'ERR_CLI_USAGE',
+        `--node ${JSON.stringify(text)}: write NAME=HOST, the name of lower-case letters, digits and dashes (at most 63)`,
+      );
+    }
+    const { host } = parseHostPort(`${text.slice(at + 1)}:1`);
+    const twice = nodes.find((node) => node.name === name || node.host === host);
+    if (twice !== undefined) {
+      throw new AppError(
+        'ERR_CLI_USAGE',
+        `--node ${text}: ${twice.name === name ? `the name ${name}` : `the host ${host}`} is given twice; each node has its own`,
+      );
+    }
+    nodes.push({ name, host });
+  }
+  return nodes;
+};
+
 /** Collects an option that may be given several times. */
 export const collect = (value: string, before: readonly string[] = []): readonly string[] => [
   ...before,

@@ -6,31 +6,39 @@ import {
   writeFileAtomically,
 } from '../../runtime/index.ts';
 
-/** What the three configurations of one installation are made from. Paths are written as they are given. */
-export interface Installation {
-  readonly namespace: string;
-  readonly node: string;
-  readonly agent: string;
-  readonly gateway: string;
-  /** How agents and gateways dial the relay. */
+/** One relay node of an installation. Paths are written as they are given. */
+export interface NodeInstallation {
+  readonly name: string;
+  /** How agents and gateways dial it; each node has a host of its own. */
   readonly public: {
     readonly host: string;
     readonly controlPort: number;
     readonly dataPorts: readonly number[];
   };
-  readonly relayListen: readonly HostPort[];
+  readonly listen: readonly HostPort[];
   readonly adminListen: HostPort;
-  readonly statusListen: { readonly relay: HostPort; readonly agent: HostPort; readonly gateway: HostPort };
-  readonly caFile: string;
+  readonly statusListen: HostPort;
   readonly certFile: string;
   readonly keyFile: string;
-  readonly keyringFile: string;
   readonly controlDatabaseFile: string;
-  readonly relayAuditDatabaseFile: string;
+  readonly auditDatabaseFile: string;
+  readonly auditKeyFile: string;
+  readonly stateDirectory: string;
+}
+
+/** What the configurations of one installation are made from. Paths are written as they are given. */
+export interface Installation {
+  readonly namespace: string;
+  readonly nodes: readonly NodeInstallation[];
+  readonly agent: string;
+  readonly gateway: string;
+  readonly statusListen: { readonly agent: HostPort; readonly gateway: HostPort };
+  readonly caFile: string;
+  readonly keyringFile: string;
   readonly agentAuditDatabaseFile: string;
   readonly cutAfterSeconds: number | 'never';
-  readonly stateDirectory: { readonly relay: string; readonly agent: string; readonly gateway: string };
-  readonly auditKeyFile: { readonly relay: string; readonly agent: string };
+  readonly stateDirectory: { readonly agent: string; readonly gateway: string };
+  readonly agentAuditKeyFile: string;
   readonly bundleFile: string;
   readonly requireSigned: boolean;
   readonly allowLoopback: readonly number[];
@@ -47,40 +55,39 @@ export interface Installation {
 
 type Yaml = Record<string, unknown>;
 
-const relays = (installation: Installation): Yaml[] => [
-  {
-    host: installation.public.host,
-    control_port: installation.public.controlPort,
-    data_ports: installation.public.dataPorts,
-  },
-];
+const relays = (installation: Installation): Yaml[] =>
+  installation.nodes.map(({ public: { host, controlPort, dataPorts } }) => ({
+    host,
+    control_port: controlPort,
+    data_ports: dataPorts,
+  }));
 
 const limits = (installation: Installation): Yaml =>
   installation.drainSeconds === undefined ? {} : { limits: { drain_seconds: installation.drainSeconds } };
 
-/** relay.yaml */
-export const relaySettings = (installation: Installation): Yaml => ({
+/** relay.yaml of one node. */
+export const relaySettings = (installation: Installation, node: NodeInstallation): Yaml => ({
   namespace: installation.namespace,
-  node: installation.node,
-  state_dir: installation.stateDirectory.relay,
-  listen: installation.relayListen.map(formatHostPort),
-  tls: { cert_file: installation.certFile, key_file: installation.keyFile },
+  node: node.name,
+  state_dir: node.stateDirectory,
+  listen: node.listen.map(formatHostPort),
+  tls: { cert_file: node.certFile, key_file: node.keyFile },
   public: {
-    host: installation.public.host,
-    control_port: installation.public.controlPort,
-    data_ports: installation.public.dataPorts,
+    host: node.public.host,
+    control_port: node.public.controlPort,
+    data_ports: node.public.dataPorts,
   },
-  admin: { listen: formatHostPort(installation.adminListen) },
-  status: { listen: formatHostPort(installation.statusListen.relay) },
+  admin: { listen: formatHostPort(node.adminListen) },
+  status: { listen: formatHostPort(node.statusListen) },
   control: {
-    database_url_file: installation.controlDatabaseFile,
+    database_url_file: node.controlDatabaseFile,
     keyring_file: installation.keyringFile,
     cut_after_seconds: installation.cutAfterSeconds,
   },
   audit: {
-    database_url_file: installation.relayAuditDatabaseFile,
-    spool_dir: `${installation.stateDirectory.relay}/spool`,
-    key_file: installation.auditKeyFile.relay,
+    database_url_file: node.auditDatabaseFile,
+    spool_dir: `${node.stateDirectory}/spool`,
+    key_file: node.auditKeyFile,
   },
   ...(installation.drainSeconds === undefined ? {} : { drain_seconds: installation.drainSeconds }),
 });
@@ -97,7 +104,7 @@ export const agentSettings = (installation: Installation): Yaml => ({
   audit: {
     database_url_file: installation.agentAuditDatabaseFile,
     spool_dir: `${installation.stateDirectory.agent}/spool`,
-    key_file: installation.auditKeyFile.agent,
+    key_file: installation.agentAuditKeyFile,
   },
   allow_loopback: installation.allowLoopback,
   allow_audit_database: installation.allowAuditDatabase,

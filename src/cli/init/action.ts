@@ -15,11 +15,18 @@ import {
 import { prepareDatabase } from '../deploy/database.ts';
 import { ensureAuthority, ensureKeyring, ensureServerCertificate, ensureTrust } from '../deploy/material.ts';
 import { provision } from '../deploy/provision.ts';
-import { parseListens, parsePublications, type Publication } from '../deploy/publication.ts';
+import {
+  type NamedNode,
+  parseListens,
+  parseNodes,
+  parsePublications,
+  type Publication,
+} from '../deploy/publication.ts';
 import {
   agentSettings,
   gatewaySettings,
   type Installation,
+  type NodeInstallation,
   relaySettings,
   writeSettings,
 } from '../deploy/settings.ts';
@@ -34,6 +41,7 @@ export interface InitOptions {
   readonly publish?: readonly string[];
   readonly listen?: readonly string[];
   readonly host: string;
+  readonly node?: readonly string[];
   readonly relayPort?: readonly string[];
   readonly admin: string;
   readonly database?: string;
@@ -51,7 +59,16 @@ const FIRST_LISTEN_PORT = 15_000;
 const PASSWORD_BYTES = 24;
 const CUT_AFTER_SECONDS = 300;
 
-const FILES = ['relay.yaml', 'agent.yaml', 'gateway.yaml', 'keyring.json', 'ca.key', 'trust.json', 'policy'];
+const FILES = [
+  'relay.yaml',
+  'relay.schema.json',
+  'agent.yaml',
+  'gateway.yaml',
+  'keyring.json',
+  'ca.key',
+  'trust.json',
+  'policy',
+];
 
 const openDirectory = (path: string): string => {
   const directory = resolve(path);
@@ -87,12 +104,27 @@ const loopbackPorts = (publications: readonly Publication[]): number[] => [
 ];
 
 const NOTES = {
-  relay: 'A relay node. Give each further node its own name, host and state_dir, and the same two databases.',
+  relay:
+    'A relay node. Agents and gateways dial each node by its own host; all nodes share the control database and the\nkeyring.',
   agent:
     'The agent, on the private network. Paths are taken from this directory: move the whole of it, or the files it\nnames. require_signed stays false until bundles are signed.',
   gateway:
     'The gateway, beside the applications. It needs its own keys and ca.pem, nothing else of this directory.',
 };
+
+const urlFiles = (stem: string): { readonly control: string; readonly audit: string } =>
+  stem === 'relay'
+    ? { control: 'control-database.url', audit: 'relay-audit-database.url' }
+    : { control: `${stem}-control-database.url`, audit: `${stem}-audit-database.url` };
+
+const listenHost = (host: string): string => {
+  if (host === 'localhost') return LOOPBACK;
+  return host.startsWith('127.') ? host : '0.0.0.0';
+};
+
+/** What a node's files are called by: one node's are the plain ones. */
+const stemsOf = (nodes: readonly NamedNode[]): ReadonlyMap<string, string> =>
+  new Map(nodes.map(({ name }) => [name, nodes.length === 1 ? 'relay' : name]));
 
 /** The whole of `sallyport init`. */
 export const runInit = async (path: string, options: InitOptions, output: Output): Promise<void> => {
@@ -107,6 +139,10 @@ export const runInit = async (path: string, options: InitOptions, output: Output
   );
   const relayPorts = portsOf(options.relayPort ?? []);
   const { host } = parseHostPort(`${options.host}:1`);
+  const given = parseNodes(options.node ?? []);
+  const nodes = given.length > 0 ? given : [{ name: NODE, host }];
+  const stems = stemsOf(nodes);
+  const stemOf = (name: string): string => stems.get(name) ?? name;
   const adminListen = parseHostPort(options.admin);
   const databaseUrl = options.database ?? environment['DATABASE_URL'];
   if (databaseUrl === undefined || databaseUrl === '') {
@@ -120,8 +156,10 @@ export const runInit = async (path: string, options: InitOptions, output: Output
   const file = (name: string): string => join(directory, name);
 
   output.progress('preparing the database …');
-  const roles = await prepareDatabase(databaseUrl, { node: NODE, agent: AGENT }, () =>
-    randomBytes(PASSWORD_BYTES).toString('base64url'),
+  const roles = await prepareDatabase(
+    databaseUrl,
+    { nodes: nodes.map(({ name }) => name), agent: AGENT },
+    () => randomBytes(PASSWORD_BYTES).toString('base64url'),
   );
   output.progress('making keys and certificates …');
   const authority = await ensureAuthority(
@@ -129,17 +167,23 @@ export const runInit = async (path: string, options: InitOptions, output: Output
     `Sallyport CA of ${host}`,
     clock,
   );
-  await ensureServerCertificate(
-    { certFile: file('relay.pem'), keyFile: file('relay.key') },
-    authority,
-    [...new Set([host, 'localhost'])],
-    clock,
-  );
+  for (const node of nodes) {
+    await ensureServerCertificate(
+      { certFile: file(`${stemOf(node.name)}.pem`), keyFile: file(`${stemOf(node.name)}.key`) },
+      authority,
+      [...new Set([node.host, host, 'localhost'])],
+      clock,
+    );
+  }
   ensureKeyring(file('keyring.json'));
   ensureTrust(
     { rootKeyFile: file('audit-root.key'), trustFile: file('trust.json') },
     [
-      { kind: 'relay', name: NODE, keyFile: file('relay-audit.key') },
+      ...nodes.map(({ name }) => ({
+        kind: 'relay' as const,
+        name,
+        keyFile: file(`${stemOf(name)}-audit.key`),
+      })),
       { kind: 'agent', name: AGENT, keyFile: file('agent-audit.key') },
     ],
     clock,
@@ -149,7 +193,7 @@ export const runInit = async (path: string, options: InitOptions, output: Output
     databaseUrl,
     keyringFile: file('keyring.json'),
     namespace: host,
-    node: NODE,
+    node: nodes[0]?.name ?? NODE,
     publicPort: relayPorts[0] ?? 0,
     publications,
     directory: file('connections'),
@@ -165,39 +209,48 @@ export const runInit = async (path: string, options: InitOptions, output: Output
       publications.map(({ name, target }) => ({ name, ...target })),
     ),
   );
-  for (const [name, url] of [
-    ['control-database.url', roles.relayControlUrl],
-    ['relay-audit-database.url', roles.relayAuditUrl],
-    ['agent-audit-database.url', roles.agentAuditUrl],
-  ] as const) {
-    writeFileAtomically(file(name), `${url}\n`);
+  for (const { node, controlUrl, auditUrl } of roles.nodes) {
+    writeFileAtomically(file(urlFiles(stemOf(node)).control), `${controlUrl}\n`);
+    writeFileAtomically(file(urlFiles(stemOf(node)).audit), `${auditUrl}\n`);
   }
+  writeFileAtomically(file('agent-audit-database.url'), `${roles.agentAuditUrl}\n`);
   const listenOf = (name: string, index: number): HostPort =>
     listens.get(name) ?? { host: LOOPBACK, port: FIRST_LISTEN_PORT + index };
   const status = (port: number): HostPort => ({ host: LOOPBACK, port });
   const installation: Installation = {
     namespace: host,
-    node: NODE,
+    nodes: nodes.map((node): NodeInstallation => {
+      const stem = stemOf(node.name);
+      return {
+        name: node.name,
+        public: {
+          host: node.host,
+          controlPort: relayPorts[0] ?? 0,
+          dataPorts: [...relayPorts].reverse(),
+        },
+        listen: relayPorts.map((port) => ({ host: listenHost(node.host), port })),
+        adminListen,
+        statusListen: status(STATUS_PORT.relay),
+        certFile: `${stem}.pem`,
+        keyFile: `${stem}.key`,
+        controlDatabaseFile: urlFiles(stem).control,
+        auditDatabaseFile: urlFiles(stem).audit,
+        auditKeyFile: `${stem}-audit.key`,
+        stateDirectory: `state/${stem}`,
+      };
+    }),
     agent: AGENT,
     gateway: GATEWAY,
-    public: { host, controlPort: relayPorts[0] ?? 0, dataPorts: [...relayPorts].reverse() },
-    relayListen: relayPorts.map((port) => ({ host: host === 'localhost' ? LOOPBACK : '0.0.0.0', port })),
-    adminListen,
     statusListen: {
-      relay: status(STATUS_PORT.relay),
       agent: status(STATUS_PORT.agent),
       gateway: status(STATUS_PORT.gateway),
     },
     caFile: 'ca.pem',
-    certFile: 'relay.pem',
-    keyFile: 'relay.key',
     keyringFile: 'keyring.json',
-    controlDatabaseFile: 'control-database.url',
-    relayAuditDatabaseFile: 'relay-audit-database.url',
     agentAuditDatabaseFile: 'agent-audit-database.url',
     cutAfterSeconds: CUT_AFTER_SECONDS,
-    stateDirectory: { relay: 'state/relay', agent: 'state/agent', gateway: 'state/gateway' },
-    auditKeyFile: { relay: 'relay-audit.key', agent: 'agent-audit.key' },
+    stateDirectory: { agent: 'state/agent', gateway: 'state/gateway' },
+    agentAuditKeyFile: 'agent-audit.key',
     bundleFile: 'bundle.tar.gz',
     requireSigned: false,
     allowLoopback: loopbackPorts(publications),
@@ -209,21 +262,20 @@ export const runInit = async (path: string, options: InitOptions, output: Output
       listen: listenOf(name, index),
     })),
   };
-  const settings = {
-    relay: relaySettings(installation),
-    agent: agentSettings(installation),
-    gateway: gatewaySettings(installation),
-  };
   for (const kind of ['relay', 'agent', 'gateway'] as const) {
-    const schemaFile = `${kind}.schema.json`;
-    writeFileAtomically(file(schemaFile), `${await schemaText(kind)}\n`);
-    writeSettings(file(`${kind}.yaml`), NOTES[kind], settings[kind], schemaFile);
+    writeFileAtomically(file(`${kind}.schema.json`), `${await schemaText(kind)}\n`);
   }
+  for (const node of installation.nodes) {
+    const settings = relaySettings(installation, node);
+    writeSettings(file(`${stemOf(node.name)}.yaml`), NOTES.relay, settings, 'relay.schema.json');
+  }
+  writeSettings(file('agent.yaml'), NOTES.agent, agentSettings(installation), 'agent.schema.json');
+  writeSettings(file('gateway.yaml'), NOTES.gateway, gatewaySettings(installation), 'gateway.schema.json');
 
   const typed = relative(process.cwd(), directory) || '.';
   const program_ = programName();
   const commands = [
-    `${program_} relay -c ${typed}/relay.yaml`,
+    ...nodes.map(({ name }) => `${program_} relay -c ${typed}/${stemOf(name)}.yaml`),
     `${program_} agent -c ${typed}/agent.yaml`,
     `${program_} gateway -c ${typed}/gateway.yaml`,
     `${program_} status --admin http://${formatHostPort(adminListen)} --token-file ${typed}/owner.token`,
@@ -245,10 +297,10 @@ export const runInit = async (path: string, options: InitOptions, output: Output
   output.line();
   output.line(`Owner code (also in ${typed}/owner.token): ${provisioned.ownerToken}`);
   output.line();
-  output.line('Start the three processes, each where it belongs:');
-  for (const text of commands.slice(0, 3)) output.line(`  ${text}`);
+  output.line('Start the processes, each where it belongs:');
+  for (const text of commands.slice(0, -1)) output.line(`  ${text}`);
   output.line('and look:');
-  output.line(`  ${commands[3] ?? ''}`);
+  output.line(`  ${commands.at(-1) ?? ''}`);
   output.line();
   output.line(`bundle.tar.gz allows exactly these targets. Edit ${typed}/policy and compile it (needs OPA):`);
   output.line(`  ${program_} policy build ${typed}/policy -o ${typed}/bundle.tar.gz`);

@@ -9,13 +9,18 @@ export const initCommand = (program: Command): void => {
     .argument('<dir>', 'where to write; must hold none of these files')
     .summary("a real deployment's files")
     .description(
-      'Writes relay.yaml, agent.yaml and gateway.yaml, a policy skeleton with its bundle, keyring, CA and relay ' +
+      'Writes relay.yaml (with several --node one NAME.yaml each), agent.yaml and gateway.yaml, a policy skeleton with its bundle, keyring, CA and relay ' +
         'certificate, the audit root with its trust file, and the keys of each connection; then says what to run. ' +
         'Connects to: the database given, where it applies the migrations and makes connections, roles and keys.',
     )
     .option('--publish <name=host:port>', 'a connection and its target (repeatable, at least one)', collect)
     .option('--listen <name=addr:port>', 'where the gateway listens for a connection (repeatable)', collect)
     .option('--host <name>', 'the name by which agents and gateways reach the relay', 'localhost')
+    .option(
+      '--node <name=host>',
+      'a relay node and its own host name (repeatable; default: one, relay-1, at --host)',
+      collect,
+    )
     .option(
       '--relay-port <port>',
       'relay ports: the first to connect, all for data (default: 5671 9352)',

@@ -6,6 +6,7 @@ import {
   agentSettings,
   gatewaySettings,
   type Installation,
+  type NodeInstallation,
   relaySettings,
   writeSettings,
 } from '../deploy/settings.ts';
@@ -41,6 +42,13 @@ export interface InstallationParts {
   readonly portOf: (key: string) => Promise<number>;
 }
 
+const missingNode = (): never => {
+  throw new Error('the database was prepared for no relay node');
+};
+
+/** The one relay node that `up` has. */
+export const nodeOf = ({ nodes: [node = missingNode()] }: Installation): NodeInstallation => node;
+
 const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || /^127\./.test(host);
 
 /** Everything that the three configurations say, with the secrets that they name put into their files. */
@@ -59,30 +67,37 @@ export const upInstallation = async (parts: InstallationParts): Promise<Installa
   for (const { name, sendFile, listenFile } of parts.provisioned.connections) {
     connections.push({ name, sendFile, listenFile, listen: await parts.listenOf(name) });
   }
+  const [{ controlUrl, auditUrl } = missingNode()] = parts.roles.nodes;
   const loopbackTargets = parts.publications.filter(({ target }) => isLoopback(target.host));
   return {
     namespace: UP.host,
-    node: UP.node,
+    nodes: [
+      {
+        name: UP.node,
+        public: { host: UP.host, controlPort: relayPort, dataPorts: [relayPort] },
+        listen: [{ host: UP.loopback, port: relayPort }],
+        adminListen: await loopback('admin'),
+        statusListen: await loopback('relay-status'),
+        certFile: file('relay.pem'),
+        keyFile: file('relay.key'),
+        controlDatabaseFile: secret('control-database.url', controlUrl),
+        auditDatabaseFile: secret('relay-audit-database.url', auditUrl),
+        auditKeyFile: file('relay-audit.key'),
+        stateDirectory: file('relay'),
+      },
+    ],
     agent: UP.agent,
     gateway: UP.gateway,
-    public: { host: UP.host, controlPort: relayPort, dataPorts: [relayPort] },
-    relayListen: [{ host: UP.loopback, port: relayPort }],
-    adminListen: await loopback('admin'),
     statusListen: {
-      relay: await loopback('relay-status'),
       agent: await loopback('agent-status'),
       gateway: await loopback('gateway-status'),
     },
     caFile: file('ca.pem'),
-    certFile: file('relay.pem'),
-    keyFile: file('relay.key'),
     keyringFile: file('keyring.json'),
-    controlDatabaseFile: secret('control-database.url', parts.roles.relayControlUrl),
-    relayAuditDatabaseFile: secret('relay-audit-database.url', parts.roles.relayAuditUrl),
     agentAuditDatabaseFile: secret('agent-audit-database.url', parts.roles.agentAuditUrl),
     cutAfterSeconds: 'never',
-    stateDirectory: { relay: file('relay'), agent: file('agent'), gateway: file('gateway') },
-    auditKeyFile: { relay: file('relay-audit.key'), agent: file('agent-audit.key') },
+    stateDirectory: { agent: file('agent'), gateway: file('gateway') },
+    agentAuditKeyFile: file('agent-audit.key'),
     bundleFile: parts.bundleFile,
     requireSigned: false,
     allowLoopback: [...new Set(loopbackTargets.map(({ target }) => target.port))],
@@ -97,7 +112,7 @@ const heading = (name: string): string =>
 
 /** Writes relay.yaml, agent.yaml and gateway.yaml. */
 export const writeUpSettings = (paths: StatePaths, installation: Installation): void => {
-  writeSettings(paths.config('relay'), heading('relay'), relaySettings(installation));
+  writeSettings(paths.config('relay'), heading('relay'), relaySettings(installation, nodeOf(installation)));
   writeSettings(paths.config('agent'), heading('agent'), agentSettings(installation));
   writeSettings(paths.config('gateway'), heading('gateway'), gatewaySettings(installation));
 };
@@ -115,8 +130,8 @@ export const readyFileOf = (
     version,
     pids,
     relay: {
-      url: `https://${UP.host}:${installation.public.controlPort}`,
-      admin_url: `http://${formatHostPort(installation.adminListen)}`,
+      url: `https://${UP.host}:${nodeOf(installation).public.controlPort}`,
+      admin_url: `http://${formatHostPort(nodeOf(installation).adminListen)}`,
     },
     admin_token_file: paths.file('owner.token'),
     ca_file: installation.caFile,

@@ -16,7 +16,14 @@ import type { Installation } from '../deploy/settings.ts';
 import type { Output } from '../output.ts';
 import type { ReadyFile } from '../ready-file.ts';
 import { type Child, startChild } from './child.ts';
-import { type InstallationParts, readyFileOf, UP, upInstallation, writeUpSettings } from './installation.ts';
+import {
+  type InstallationParts,
+  nodeOf,
+  readyFileOf,
+  UP,
+  upInstallation,
+  writeUpSettings,
+} from './installation.ts';
 import { endLeftovers } from './leftovers.ts';
 import { takeLock } from './lock.ts';
 import {
@@ -105,7 +112,7 @@ export class UpRun {
     if (left !== undefined) await stopLeftoverPostgres(left, clock);
     const [databaseUrl, certificates] = await Promise.all([this.#openDatabase(), this.#certificates()]);
     this.#step('preparing the database');
-    const roles = await prepareDatabase(databaseUrl, { node: UP.node, agent: UP.agent }, (role) =>
+    const roles = await prepareDatabase(databaseUrl, { nodes: [UP.node], agent: UP.agent }, (role) =>
       passwordOf(this.#state, role),
     );
     const relayPort = await this.#port('relay', 'the relay');
@@ -319,7 +326,8 @@ export class UpRun {
       const child = this.#children.get(name);
       if (child === undefined) continue;
       this.#step(`waiting for the ${name}`);
-      const url = `http://${formatHostPort(installation.statusListen[name])}`;
+      const status = { relay: nodeOf(installation).statusListen, ...installation.statusListen };
+      const url = `http://${formatHostPort(status[name])}`;
       const ready = waitUntilReady(url, READY_DEADLINE_MS, clock, this.#aborted.signal);
       const answer = await Promise.race([
         ready,

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test, type TestContext } from 'node:test';
@@ -209,4 +209,54 @@ test('errors: exit code, one line, no stack trace, no secret', async (t) => {
   const nowhere = await runIn(directory, ['connection', 'list'], {});
   assert.equal(nowhere.code, 2);
   assert.match(nowhere.stderr, /where is the management API/);
+});
+
+test('apply makes it as the file says, once; keys go to files of their own', async (t) => {
+  const { run, json, directory } = await setUp(t);
+  const file = join(directory, 'shop.yaml');
+  const declare = (target: string): Promise<void> =>
+    writeFile(
+      file,
+      `connections:\n  - name: orders\n    target: ${target}\n    labels: {team: a}\n    auth_rules:\n      - {name: billing, claims: [Send]}\n`,
+    );
+  await declare('db.internal:5432');
+  const dry = await run(['apply', '-f', file, '--dry-run']);
+  assert.equal(dry.code, 1);
+  assert.match(
+    dry.stdout,
+    /^\+ connection orders {2}target db\.internal:5432; labels team=a\n\+ auth-rule orders\/billing {2}claims Send\n$/,
+  );
+  assert.deepEqual(await json(['connection', 'list']), []);
+  const made = await run(['apply', '-f', file, '--keys-dir', join(directory, 'keys')]);
+  assert.equal(made.code, 0, made.stderr);
+  assert.deepEqual((await readdir(join(directory, 'keys'))).sort(), [
+    'orders.billing.primary',
+    'orders.billing.secondary',
+    'orders.defaultListener.primary',
+    'orders.defaultListener.secondary',
+    'orders.defaultSender.primary',
+    'orders.defaultSender.secondary',
+  ]);
+  const secret = await readFile(join(directory, 'keys', 'orders.billing.primary'), 'utf8');
+  assert.match(secret, /^Endpoint=sb:\/\/.*SharedAccessKeyName=billing;/);
+  assert.equal((await stat(join(directory, 'keys', 'orders.billing.primary'))).mode & 0o777, 0o600);
+  assert.ok(!made.stdout.includes('SharedAccessKey'));
+  assert.match((await run(['apply', '-f', file])).stdout, /^nothing to change\n$/);
+  await declare('db2.internal:5432');
+  assert.deepEqual(await json(['apply', '-f', file]), {
+    applied: true,
+    changes: [
+      {
+        kind: 'update',
+        what: 'connection',
+        name: 'orders',
+        detail: 'target: db.internal:5432 → db2.internal:5432',
+      },
+    ],
+    conflicts: [],
+  });
+  await writeFile(file, 'connections:\n  - name: orders\n    target: 5\n    lables: {}\n');
+  const wrong = await run(['apply', '-f', file]);
+  assert.equal(wrong.code, 2);
+  assert.match(wrong.stderr, /shop\.yaml:4:5.*did you mean labels\?/);
 });

@@ -135,6 +135,8 @@ export const liveRoutes: readonly Route[] = [
           state: z.enum(['live', 'silent', 'left']),
           started_at: timestamp,
           last_seen_at: timestamp,
+          agents: z.int(),
+          gateways: z.int(),
         }),
       ),
     }),
@@ -144,6 +146,7 @@ export const liveRoutes: readonly Route[] = [
         state: node.state,
         started_at: node.startedAt.toISOString(),
         last_seen_at: node.lastSeenAt.toISOString(),
+        ...node.parties,
       }));
       return { body: { items } };
     },

@@ -1,0 +1,138 @@
+import assert from 'node:assert/strict';
+import type { Socket } from 'node:net';
+import { test } from 'node:test';
+import { createDeployment, type Role } from '../support/deployment.ts';
+import { eventually } from '../support/eventually.ts';
+import { askOnce, dial, echo, readToEnd } from '../support/sockets.ts';
+
+const DEADLINE_MS = 30_000;
+const STREAMS = 12;
+
+interface Link {
+  readonly link_id: string;
+  readonly node: string;
+}
+
+test('two relay nodes: a node that dies takes its streams along, new ones go to the other at once', async (t) => {
+  const target = await echo(t);
+  const deployment = await createDeployment(t, {
+    publish: { shop: `127.0.0.1:${target.port}` },
+    nodes: { 'relay-a': '127.0.0.2', 'relay-b': '127.0.0.3' },
+  });
+  await deployment.startAll();
+  const address = deployment.listenOf('shop');
+  const ask = (text: string): Promise<string> => askOnce(t, address, text);
+  assert.equal(await ask('first'), 'first');
+
+  const linksAt = async (role: Role): Promise<number> => {
+    const { stdout } = await deployment.command(
+      'link',
+      'list',
+      '--json',
+      '--admin',
+      deployment.adminUrlOf(role),
+    );
+    return (JSON.parse(stdout) as Link[]).length;
+  };
+  const carrying = async (): Promise<Role> => {
+    const counts = await Promise.all((['relay-a', 'relay-b'] as const).map((role) => linksAt(role)));
+    return (counts[0] ?? 0) > 0 ? 'relay-a' : 'relay-b';
+  };
+
+  const held: Socket[] = [];
+  for (let i = 0; i < STREAMS; i += 1) {
+    const socket = dial(t, address);
+    socket.write('x');
+    await new Promise((resolve) => socket.once('data', resolve));
+    held.push(socket);
+  }
+  const node = await carrying();
+  const other: Role = node === 'relay-a' ? 'relay-b' : 'relay-a';
+
+  await t.test(
+    'killed -9: its streams are reset, and the next one works without waiting for anything',
+    async () => {
+      const ends = held.map((socket) => readToEnd(socket, DEADLINE_MS));
+      await deployment.kill(node);
+      for (const end of await Promise.all(ends)) assert.equal(end.how, 'ECONNRESET');
+      assert.equal(await ask('after'), 'after');
+      assert.ok((await linksAt(other)) > 0);
+    },
+  );
+
+  await t.test('what its streams died of is in the evidence, at the agent', async () => {
+    const reasons = await eventually(
+      'the ends are recorded',
+      async () => {
+        const rows = await deployment.rows<{ close_reason: string; n: number }>(
+          `select close_reason, count(*)::int as n from audit.event
+            where type = 'stream.close' and close_reason <> 'client_fin' group by 1`,
+        );
+        if (rows.reduce((sum, { n }) => sum + n, 0) < STREAMS) throw new Error(JSON.stringify(rows));
+        return rows;
+      },
+      DEADLINE_MS,
+    );
+    assert.ok(
+      reasons.every(({ close_reason }) => close_reason === 'link_lost'),
+      JSON.stringify(reasons),
+    );
+  });
+
+  await t.test('it comes back, and carries everything when the other one goes', async () => {
+    deployment.start(node);
+    await deployment.ready(node);
+    assert.equal(await ask('both'), 'both');
+    await deployment.kill(other);
+    assert.equal(
+      await eventually('a stream over the node that came back', () => ask('back'), DEADLINE_MS),
+      'back',
+    );
+  });
+});
+
+test('a node that is stopped in good order refuses no stream', async (t) => {
+  const target = await echo(t);
+  const deployment = await createDeployment(t, {
+    publish: { shop: `127.0.0.1:${target.port}` },
+    nodes: { 'relay-a': '127.0.0.2', 'relay-b': '127.0.0.3' },
+    edit: {
+      'relay-a': (settings) => (settings.drain_seconds = 3),
+      'relay-b': (settings) => (settings.drain_seconds = 3),
+    },
+  });
+  await deployment.startAll();
+  const address = deployment.listenOf('shop');
+  let stopping = false;
+  let asked = 0;
+  const failures: unknown[] = [];
+  const load = Array.from({ length: 4 }, async (_, lane) => {
+    while (!stopping) {
+      const text = `${lane}-${asked}`;
+      asked += 1;
+      await askOnce(t, address, text).then(
+        (answer) => assert.equal(answer, text),
+        (error: unknown) => failures.push(error),
+      );
+    }
+  });
+  await eventually('everybody is at both nodes', async () => {
+    const nodes = (await (
+      await fetch(`${deployment.adminUrl}/api/v1/nodes`, {
+        headers: { Authorization: `Bearer ${deployment.adminToken}` },
+      })
+    ).json()) as { items: { agents: number; gateways: number }[] };
+    return nodes.items.every(({ agents, gateways }) => agents === 1 && gateways === 1) ? true : undefined;
+  });
+  await eventually('streams flow', () => (asked > 50 ? true : undefined), DEADLINE_MS);
+  for (const role of ['relay-a', 'relay-b'] as const) {
+    await deployment.process(role).end('SIGTERM');
+    const before = asked;
+    await eventually('streams go on', () => (asked > before + 50 ? true : undefined), DEADLINE_MS);
+    deployment.start(role);
+    await deployment.ready(role);
+  }
+  stopping = true;
+  await Promise.all(load);
+  assert.deepEqual(failures, []);
+});
