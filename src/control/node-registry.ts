@@ -36,8 +36,8 @@ export class NodeRegistry {
   #parties: () => NodeParties = () => ({ agents: 0, gateways: 0 });
   /** What the row says, or will in a moment. */
   #told: NodeParties = { agents: 0, gateways: 0 };
-  /** The most that another live node has. */
-  #elsewhere: NodeParties = { agents: 0, gateways: 0 };
+  /** The most that another live node has; undefined until it was read. */
+  #elsewhere: NodeParties | undefined;
 
   constructor(context: ControlContext, node: string, cutAfterMs: number | undefined) {
     this.#context = context;
@@ -53,11 +53,13 @@ export class NodeRegistry {
 
   /** Who is linked at other nodes and not here: a stream that comes here now would find nobody. */
   missing(): readonly string[] {
+    const elsewhere = this.#elsewhere;
+    if (elsewhere === undefined) return ['who is linked at other nodes has not been read yet'];
     const here = this.#parties();
     const missing: string[] = [];
-    if (here.agents === 0 && this.#elsewhere.agents > 0)
+    if (here.agents === 0 && elsewhere.agents > 0)
       missing.push('no agent publishes here yet, though agents do at another node');
-    if (here.gateways === 0 && this.#elsewhere.gateways > 0)
+    if (here.gateways === 0 && elsewhere.gateways > 0)
       missing.push('no gateway is logged in here yet, though gateways are at another node');
     return missing;
   }

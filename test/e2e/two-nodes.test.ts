@@ -1,12 +1,28 @@
 import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
 import { test } from 'node:test';
-import { createDeployment, type Role } from '../support/deployment.ts';
+import { createDeployment, type Deployment, type Role } from '../support/deployment.ts';
 import { eventually } from '../support/eventually.ts';
 import { askOnce, dial, echo, readToEnd } from '../support/sockets.ts';
 
 const DEADLINE_MS = 30_000;
 const STREAMS = 12;
+
+/** Waits until the agent and the gateway are linked at both nodes, as the node that is asked knows it. */
+const everybodyAtBoth = async (deployment: Deployment, asked: Role): Promise<void> => {
+  await eventually(
+    'everybody is at both nodes',
+    async () => {
+      const answer = await fetch(`${deployment.adminUrlOf(asked)}/api/v1/nodes`, {
+        headers: { Authorization: `Bearer ${deployment.adminToken}` },
+      });
+      const { items } = (await answer.json()) as { items: { agents: number; gateways: number }[] };
+      const both = items.filter(({ agents, gateways }) => agents === 1 && gateways === 1);
+      return both.length === 2 ? true : undefined;
+    },
+    DEADLINE_MS,
+  );
+};
 
 interface Link {
   readonly link_id: string;
@@ -20,6 +36,7 @@ test('two relay nodes: a node that dies takes its streams along, new ones go to 
     nodes: { 'relay-a': '127.0.0.2', 'relay-b': '127.0.0.3' },
   });
   await deployment.startAll();
+  await everybodyAtBoth(deployment, 'relay-a');
   const address = deployment.listenOf('shop');
   const ask = (text: string): Promise<string> => askOnce(t, address, text);
   assert.equal(await ask('first'), 'first');
@@ -82,6 +99,7 @@ test('two relay nodes: a node that dies takes its streams along, new ones go to 
   await t.test('it comes back, and carries everything when the other one goes', async () => {
     deployment.start(node);
     await deployment.ready(node);
+    await everybodyAtBoth(deployment, node);
     assert.equal(await ask('both'), 'both');
     await deployment.kill(other);
     assert.equal(
@@ -116,14 +134,7 @@ test('a node that is stopped in good order refuses no stream', async (t) => {
       );
     }
   });
-  await eventually('everybody is at both nodes', async () => {
-    const nodes = (await (
-      await fetch(`${deployment.adminUrl}/api/v1/nodes`, {
-        headers: { Authorization: `Bearer ${deployment.adminToken}` },
-      })
-    ).json()) as { items: { agents: number; gateways: number }[] };
-    return nodes.items.every(({ agents, gateways }) => agents === 1 && gateways === 1) ? true : undefined;
-  });
+  await everybodyAtBoth(deployment, 'relay-a');
   await eventually('streams flow', () => (asked > 50 ? true : undefined), DEADLINE_MS);
   for (const role of ['relay-a', 'relay-b'] as const) {
     await deployment.process(role).end('SIGTERM');
