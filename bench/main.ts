@@ -8,6 +8,7 @@ import { describeMachine } from './machine.ts';
 import { summarizeProfiles } from './profile.ts';
 import { type ScenarioResult, type Series, tableOf } from './results.ts';
 import { measureRevocation } from './scenarios/revocation.ts';
+import { measureRevocationOverNodes } from './scenarios/revocation-nodes.ts';
 import type { Measurement, ProductScenario, Scenario } from './scenarios/scenario.ts';
 import { SCENARIOS } from './scenarios/scenarios.ts';
 import { measureStartUp } from './scenarios/start-up.ts';
@@ -25,6 +26,13 @@ const PRODUCT_SCENARIOS: readonly ProductScenario[] = [
     description: 'from the revoke request to the last byte of 200 moving streams, 50 more on the other slot',
     headline: { metric: 'last_byte_ms', better: 'lower' },
     measureProduct: measureRevocation,
+  },
+  {
+    name: 'revoke-nodes',
+    description:
+      'from the revoke request to the last byte of each of 500 moving streams, at the later of both ends; two relay nodes, 20 revocations, 500 more streams on another key',
+    headline: { metric: 'p99_ms', better: 'lower' },
+    measureProduct: measureRevocationOverNodes,
   },
   {
     name: 'start-up',

@@ -24,6 +24,45 @@ export interface Installation {
   command(...args: string[]): Promise<CommandResult>;
 }
 
+export interface FurtherGateway {
+  readonly name: string;
+  readonly connection: string;
+  readonly connectionString: string;
+  /** Only the relay node at this host; default: all of the installation. */
+  readonly node?: string;
+}
+
+/** A further gateway with a key of its own, ready when this resolves. */
+export const startGateway = async (
+  t: Closer,
+  installation: Pick<Installation, 'gatewayFile'>,
+  { name, connection, connectionString, node }: FurtherGateway,
+): Promise<{ listen: string; pid: number; end: () => Promise<unknown> }> => {
+  const listen = `127.0.0.1:${await freePort()}`;
+  const status = `127.0.0.1:${await freePort()}`;
+  const directory = dirname(installation.gatewayFile);
+  const settings = parse(readFileSync(installation.gatewayFile, 'utf8')) as Settings;
+  settings.name = name;
+  settings.state_dir = join(directory, name);
+  settings.status = { listen: status };
+  settings.connections = [{ name: connection, connection_string: connectionString, listen }];
+  if (node !== undefined) {
+    settings.relays = (settings.relays as { host: string }[]).filter(({ host }) => host === node);
+  }
+  const file = join(directory, `${name}.yaml`);
+  writeFileSync(file, stringify(settings), { mode: 0o600 });
+  const gateway = startBackground(t, process.execPath, [sallyportProgram, 'gateway', '-c', file], {
+    cwd: directory,
+  });
+  await eventually(`${name} is ready`, async () => {
+    if (gateway.child.exitCode !== null) throw new Error(gateway.output());
+    const response = await fetch(`http://${status}/readyz`);
+    if (response.status !== 200) throw new Error(await response.text());
+    return true;
+  });
+  return { listen, pid: gateway.pid, end: () => gateway.end() };
+};
+
 /** A second gateway that uses the secondary Send key of a connection. */
 export const startSecondGateway = async (
   t: Closer,
@@ -42,24 +81,6 @@ export const startSecondGateway = async (
     connection_string: string;
   };
 
-  const listen = `127.0.0.1:${await freePort()}`;
-  const status = `127.0.0.1:${await freePort()}`;
-  const directory = dirname(installation.gatewayFile);
-  const settings = parse(readFileSync(installation.gatewayFile, 'utf8')) as Settings;
-  settings.name = 'gateway-2';
-  settings.state_dir = join(directory, 'gateway-2');
-  settings.status = { listen: status };
-  settings.connections = [{ name: connection, connection_string: connectionString, listen }];
-  const file = join(directory, 'gateway-2.yaml');
-  writeFileSync(file, stringify(settings), { mode: 0o600 });
-  const gateway = startBackground(t, process.execPath, [sallyportProgram, 'gateway', '-c', file], {
-    cwd: directory,
-  });
-  await eventually('the second gateway is ready', async () => {
-    if (gateway.child.exitCode !== null) throw new Error(gateway.output());
-    const response = await fetch(`http://${status}/readyz`);
-    if (response.status !== 200) throw new Error(await response.text());
-    return true;
-  });
-  return { listen, keyId: secondary.key_id, otherKeyId: primary.key_id, pid: gateway.pid };
+  const gateway = await startGateway(t, installation, { name: 'gateway-2', connection, connectionString });
+  return { ...gateway, keyId: secondary.key_id, otherKeyId: primary.key_id };
 };
