@@ -151,6 +151,8 @@ export const revokeView = z.object({
   ms: z.number(),
   pending: z.array(z.object({ kind: z.enum(['node', 'agent']), name: z.string(), since: timestamp })),
   dry_run: z.literal(true).optional(),
+  /** With `dry_run`: the key that would die. */
+  key: keyView.optional(),
 });
 
 export const tokenView = z.object({

@@ -1,0 +1,58 @@
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { projectRoot, runCommand } from '../support/command.ts';
+import { startPostgres } from '../support/postgres.ts';
+import { apiFixture } from './api-fixture.ts';
+
+const PROGRAM = join(projectRoot, '.tools/python/bin/schemathesis');
+const missing = existsSync(PROGRAM)
+  ? false
+  : 'missing schemathesis (node tools/build-python-tools.mjs installs it)';
+const EXAMPLES = '40';
+const SEED = '20261126';
+const DEADLINE_MS = 240_000;
+
+/** What must hold for every answer to anything at all. */
+const CHECKS = [
+  'not_a_server_error',
+  'status_code_conformance',
+  'content_type_conformance',
+  'response_schema_conformance',
+  'ignored_auth',
+];
+
+test('no generated call makes a 5xx or an answer that the OpenAPI document does not describe', {
+  skip: missing,
+  timeout: DEADLINE_MS,
+}, async (t) => {
+  const postgres = await startPostgres();
+  t.after(() => postgres.stop());
+  const { api, control } = await apiFixture(t, postgres);
+  control.revocations.onRevoked(() => ({ links: 0, streams: 0 }));
+  await api.create('orders');
+  const { code, stdout, stderr } = await runCommand(
+    PROGRAM,
+    [
+      'run',
+      `${api.url}/api/v1/openapi.json`,
+      '--header',
+      `Authorization: Bearer ${api.ownerToken}`,
+      '--checks',
+      CHECKS.join(','),
+      '--phases',
+      'examples,coverage,fuzzing',
+      '--max-examples',
+      EXAMPLES,
+      '--seed',
+      SEED,
+      '--workers',
+      '1',
+      '--no-color',
+    ],
+    { deadlineMs: DEADLINE_MS },
+  );
+  assert.equal(code, 0, `${stdout.slice(-8_000)}\n${stderr.slice(-2_000)}`);
+  assert.match(stdout, /\d+ generated/);
+});

@@ -1,0 +1,108 @@
+import assert from 'node:assert/strict';
+import type { Socket } from 'node:net';
+import { test } from 'node:test';
+import { createDeployment, type Role } from '../support/deployment.ts';
+import { eventually } from '../support/eventually.ts';
+import { askOnce, dial, echo, readToEnd } from '../support/sockets.ts';
+
+const DEADLINE_MS = 30_000;
+const STREAMS = 8;
+
+interface Answer {
+  readonly nodes: number;
+  readonly pending: readonly { readonly kind: string; readonly name: string }[];
+}
+interface Listed {
+  readonly key_id: string;
+  readonly auth_rule: string;
+  readonly slot: string;
+}
+
+test('a key is revoked while the node that carries its streams is frozen', async (t) => {
+  const target = await echo(t);
+  const deployment = await createDeployment(t, {
+    publish: { shop: `127.0.0.1:${target.port}` },
+    nodes: { 'relay-a': '127.0.0.2', 'relay-b': '127.0.0.3' },
+  });
+  await deployment.startAll();
+  const at = (role: Role): string[] => ['--json', '--admin', deployment.adminUrlOf(role)];
+  const listed = async <T>(role: Role, ...args: string[]): Promise<T> => {
+    const { stdout, stderr } = await deployment.command(...args, ...at(role));
+    assert.notEqual(stdout, '', stderr);
+    return JSON.parse(stdout) as T;
+  };
+  const address = deployment.listenOf('shop');
+  const held: Socket[] = [];
+  for (let i = 0; i < STREAMS; i += 1) {
+    const socket = dial(t, address);
+    socket.write('x');
+    await new Promise((resolve) => socket.once('data', resolve));
+    held.push(socket);
+  }
+  const carriesA = (await listed<unknown[]>('relay-a', 'link', 'list')).length > 0;
+  const [frozen, running]: [Role, Role] = carriesA ? ['relay-a', 'relay-b'] : ['relay-b', 'relay-a'];
+  const keys = await listed<Listed[]>(running, 'key', 'list', '--connection', 'shop');
+  const key = keys.find(({ auth_rule, slot }) => auth_rule === 'defaultSender' && slot === 'primary');
+  assert.ok(key);
+
+  const { pid } = deployment.process(frozen);
+  const thaw = (): void => {
+    try {
+      process.kill(pid, 'SIGCONT');
+    } catch {
+      // It has ended already.
+    }
+  };
+  t.after(thaw);
+  process.kill(pid, 'SIGSTOP');
+
+  await t.test('both ends cut its streams, told by the other node; the frozen one is pending', async () => {
+    const ends = held.map((socket) => readToEnd(socket, DEADLINE_MS));
+    const targetEnds = target.sockets.map(
+      (socket) =>
+        new Promise<void>((resolve) =>
+          socket.destroyed ? resolve() : socket.once('close', () => resolve()),
+        ),
+    );
+    const ran = await deployment.command('key', 'revoke', key.key_id, '--reason', 'leaked', ...at(running));
+    const answer = JSON.parse(ran.stdout) as Answer;
+    assert.equal(ran.code, 1, 'exit 1 while anything is pending');
+    assert.equal(answer.nodes, 1);
+    assert.deepEqual(
+      answer.pending.map(({ kind, name }) => `${kind} ${name}`),
+      [`node ${frozen}`],
+    );
+    for (const end of await Promise.all(ends)) assert.equal(end.how, 'ECONNRESET');
+    await Promise.all(targetEnds);
+    await assert.rejects(askOnce(t, address, 'no'), 'the key opens nothing');
+  });
+
+  await t.test('it wakes, enforces, and nothing is pending any more', async () => {
+    thaw();
+    await eventually(
+      'nothing is pending',
+      async () => {
+        const ran = await deployment.command('key', 'revoke', key.key_id, ...at(running));
+        const answer = JSON.parse(ran.stdout) as Answer;
+        if (answer.pending.length > 0 || answer.nodes !== 2) throw new Error(ran.stdout);
+        return true;
+      },
+      DEADLINE_MS,
+    );
+    assert.deepEqual(await listed<unknown[]>(frozen, 'link', 'list'), []);
+  });
+
+  await t.test('the evidence says key_revoked for each of them', async () => {
+    await eventually(
+      'the ends are recorded',
+      async () => {
+        const rows = await deployment.rows<{ close_reason: string; n: number }>(
+          `select close_reason, count(*)::int as n from audit.event where type = 'stream.close' group by 1`,
+        );
+        assert.deepEqual(rows, [{ close_reason: 'key_revoked', n: STREAMS }]);
+        return true;
+      },
+      DEADLINE_MS,
+    );
+  });
+});
