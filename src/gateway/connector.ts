@@ -34,7 +34,10 @@ const MS_PER_SECOND = 1_000;
 /** Makes a login; the real one is `new NodeLogin(options)`. */
 export type MakeLogin = (
   options: NodeLoginOptions,
-) => Pick<NodeLogin, 'start' | 'state' | 'close' | 'requestLink' | 'reportLinkFailed' | 'reportHealth'>;
+) => Pick<
+  NodeLogin,
+  'start' | 'state' | 'close' | 'requestLink' | 'reportLinkFailed' | 'reportHealth' | 'attach' | 'detach'
+>;
 
 export interface PoolPlan {
   readonly credential: CredentialSource;
@@ -59,6 +62,10 @@ export interface ConnectorDeps {
   readonly openLink: (options: DataLinkOptions) => Promise<AuthenticatedPeer>;
 }
 
+const keyIdsOf = (pool: LinkPool): string[] => [
+  ...new Set([...pool.credentials.values()].map(({ key_id }) => key_id)),
+];
+
 /** A random order spreads links over nodes; one that has none yet goes first. */
 const shuffled = (nodes: readonly string[]): string[] =>
   nodes
@@ -82,6 +89,8 @@ export class Connector {
   readonly #closing = new AbortController();
   /** Keys that some node said are revoked; nothing starts on them any more. */
   readonly #revoked = new Map<string, CloseReason>();
+  /** Pools of new keys, by handle, that take over from the pool named once they have a link. */
+  readonly #arriving = new Map<string, LinkPool>();
   #opening = 0;
 
   constructor(deps: ConnectorDeps) {
@@ -114,6 +123,25 @@ export class Connector {
     return [...this.#pools.values()];
   }
 
+  /** The pools that new streams go to. */
+  get current(): readonly LinkPool[] {
+    return this.pools.filter((pool) => !pool.isReplaced && !this.#isArriving(pool));
+  }
+
+  /**
+   * Another key for a connection. The old one's links carry new streams until there is a link on the new one; then they
+   * serve out the streams they have, while their credential is kept.
+   */
+  changeKey(plan: PoolPlan): void {
+    const { handle } = plan.credential;
+    const old = this.current.find(({ connection }) => connection === plan.connection);
+    if (old === undefined || this.#pools.has(handle)) return;
+    for (const [other, replaced] of this.#arriving) if (replaced === old) this.#drop(other);
+    this.#arriving.set(handle, old);
+    this.#pools.set(handle, this.#makePool(plan));
+    for (const login of this.logins) login.attach(plan.credential);
+  }
+
   get links(): readonly GatewayLink[] {
     return [...this.#links.values()];
   }
@@ -135,7 +163,50 @@ export class Connector {
   }
 
   maintain(): void {
-    for (const pool of this.pools) pool.maintain();
+    for (const handle of [...this.#arriving.keys()]) this.#tryArriving(handle);
+    for (const [handle, pool] of [...this.#pools]) {
+      pool.maintain();
+      if (pool.isReplaced && pool.links.length === 0) this.#drop(handle);
+    }
+  }
+
+  #isArriving(pool: LinkPool): boolean {
+    for (const handle of this.#arriving.keys()) if (this.#pools.get(handle) === pool) return true;
+    return false;
+  }
+
+  #drop(handle: string): void {
+    this.#pools.get(handle)?.close();
+    this.#pools.delete(handle);
+    this.#arriving.delete(handle);
+    for (const login of this.logins) login.detach(handle);
+  }
+
+  /** A new key takes over once it has a link; until then it is tried again every few seconds. */
+  #tryArriving(handle: string): void {
+    const [pool, old] = [this.#pools.get(handle), this.#arriving.get(handle)];
+    if (pool === undefined || old === undefined || pool.waitingCount > 0) return;
+    const { logger } = this.#deps;
+    const { connection } = pool;
+    const takeOver = (): void => {
+      if (!this.#arriving.delete(handle)) return;
+      old.replaceBy(pool);
+      logger.info({ connection, key_ids: keyIdsOf(pool) }, 'new streams use the new key');
+    };
+    if (pool.pick() !== undefined) {
+      takeOver();
+      return;
+    }
+    if (pool.credentials.size === 0) return;
+    pool.wait({
+      serve: takeOver,
+      fail: ({ code, detail }) => {
+        logger.warn(
+          { connection, reason: code },
+          `the new key has no data link yet, the old one goes on: ${detail}`,
+        );
+      },
+    });
   }
 
   /** Streams may finish; nothing new is opened. */
@@ -250,8 +321,14 @@ export class Connector {
         const failure = isFinal ? { code: 'not_authorized' as const, detail } : undefined;
         for (const pool of this.pools) pool.onDetached(node, failure);
       },
-      onAttached: (credential) => this.#pools.get(credential.handle)?.onAttached(node, credential),
+      onAttached: (credential) => {
+        this.#pools.get(credential.handle)?.onAttached(node, credential);
+        this.#tryArriving(credential.handle);
+      },
       onCredentialRefused: ({ handle, code, detail }) => {
+        if (this.#arriving.has(handle)) {
+          this.#deps.logger.error({ node, code }, `the new key is refused, the old one goes on: ${detail}`);
+        }
         const reason: CloseReason = isCloseReason(code) ? code : 'not_authorized';
         this.#pools.get(handle)?.onDetached(node, { code: reason, detail });
       },

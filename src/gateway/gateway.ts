@@ -170,14 +170,35 @@ class Gateway implements GatewayProcess {
   }
 
   reload(config: GatewayConfig): Promise<void> {
+    const { logger } = this.#deps;
     const old = this.#config;
-    const fixed = ['namespace', 'name', 'state_dir', 'relays', 'ca_file', 'connections', 'status'] as const;
-    const ignored = fixed.filter((key) => JSON.stringify(old[key]) !== JSON.stringify(config[key]));
+    const fixed = ['namespace', 'name', 'state_dir', 'relays', 'ca_file', 'status'] as const;
+    const withoutKeys = (of: GatewayConfig): string =>
+      JSON.stringify(of.connections.map((connection) => ({ ...connection, connection_string: '' })));
+    const ignored: string[] = fixed.filter((key) => JSON.stringify(old[key]) !== JSON.stringify(config[key]));
+    if (withoutKeys(old) !== withoutKeys(config)) ignored.push('connections');
+    else this.#changeKeys(config);
+    this.#config = { ...this.#config, limits: config.limits };
     if (ignored.length > 0) {
-      this.#deps.logger.warn({ keys: ignored }, 'these settings change with a restart only');
+      logger.warn({ keys: ignored }, 'these settings change with a restart only');
     }
-    this.#config = { ...old, limits: config.limits };
     return Promise.resolve();
+  }
+
+  /** @throws AppError ERR_GATEWAY_CONFIG; nothing is changed then */
+  #changeKeys(config: GatewayConfig): void {
+    const credentials = readCredentials(config, this.#deps.logger);
+    for (const [index, { name, connection_string, eager }] of config.connections.entries()) {
+      const credential = credentials[index];
+      if (
+        credential === undefined ||
+        this.#config.connections[index]?.connection_string === connection_string
+      )
+        continue;
+      const isEager = eager ?? index < DEFAULT_EAGER_CONNECTIONS;
+      this.#connector.changeKey({ credential, connection: name, isEager });
+    }
+    this.#config = { ...this.#config, connections: config.connections };
   }
 
   close(): Promise<void> {
@@ -209,7 +230,7 @@ class Gateway implements GatewayProcess {
       instance: this.#instance.instance,
       isDraining: this.#isDraining,
       logins: this.#connector.states(),
-      pools: this.#connector.pools,
+      pools: this.#connector.current,
       listens: new Map(this.#entrances.map(({ connection, listen }) => [connection, listen])),
       streams: this.#streams.count,
       failures: this.#failures,

@@ -64,6 +64,7 @@ export class LinkPool {
   #isClosed = false;
   #other: Promise<Attempt> | undefined;
   #secondDueMs = 0;
+  #successor: LinkPool | undefined;
   #last: (LinkFailure & { readonly atMs: number }) | undefined;
 
   constructor(deps: PoolDeps) {
@@ -111,8 +112,28 @@ export class LinkPool {
     if (this.#credentials.size === 0) this.#failWaiters(failure);
   }
 
+  /** Whether another pool has taken over. */
+  get isReplaced(): boolean {
+    return this.#successor !== undefined;
+  }
+
+  /**
+   * Another key's pool takes over: who waits here waits there, links take no new streams and serve out those they have.
+   */
+  replaceBy(successor: LinkPool): void {
+    this.#successor = successor;
+    this.#isClosed = true;
+    this.#closing.abort(new Error('replaced'));
+    this.#hurry();
+    const waiters = [...this.#waiters];
+    this.#waiters.clear();
+    for (const waiter of waiters) successor.wait(waiter);
+    for (const link of this.#links) link.retire('link_lost', REPLACED_DEADLINE_MS);
+  }
+
   /** A link for a new stream: the one with the fewest streams; undefined when none can take one now. */
   pick(): GatewayLink | undefined {
+    if (this.#successor !== undefined) return this.#successor.pick();
     const best = this.#openable();
     if (best !== undefined) this.#seekSecond(best);
     return best;
@@ -120,6 +141,10 @@ export class LinkPool {
 
   /** Waits for a link; the caller bounds the wait with `forget`. */
   wait(waiter: Waiter): void {
+    if (this.#successor !== undefined) {
+      this.#successor.wait(waiter);
+      return;
+    }
     const { clock } = this.#deps;
     const last = this.#last;
     if (last !== undefined && clock.monotonicMs() - last.atMs < FRESH_FAILURE_MS && !this.#isTrying) {
@@ -132,11 +157,13 @@ export class LinkPool {
   }
 
   forget(waiter: Waiter): void {
+    this.#successor?.forget(waiter);
     this.#waiters.delete(waiter);
   }
 
   /** A link to another agent than the one given, made if need be; one try. */
   async other(excluded: string): Promise<GatewayLink | undefined> {
+    if (this.#successor !== undefined) return this.#successor.other(excluded);
     const there = this.#openable(excluded);
     if (there !== undefined) return there;
     const attempt = await this.#seekOther([excluded]);
@@ -299,6 +326,10 @@ export class LinkPool {
           continue;
         }
         const link = await open(node, answer);
+        if (this.#successor !== undefined) {
+          link.retire('link_lost', 0);
+          return { failure: { code: 'link_failed', detail: 'another key took over' } };
+        }
         if (this.#isClosed) {
           link.cut('gateway_shutdown');
           return { failure: { code: 'gateway_shutdown', detail: 'the gateway is shutting down' } };

@@ -42,6 +42,21 @@ export class HeldCredentials {
     return this.#held.get(handle)?.attached;
   }
 
+  /** Holds one more; false when it is held already. */
+  add(source: CredentialSource): boolean {
+    if (this.#held.has(source.handle)) return false;
+    this.#held.set(source.handle, { source, attached: undefined, timer: undefined });
+    return true;
+  }
+
+  /** Lets one go; answers what was attached of it. */
+  remove(handle: string): AttachedCredential | undefined {
+    const held = this.#held.get(handle);
+    held?.timer?.cancel();
+    this.#held.delete(handle);
+    return held?.attached;
+  }
+
   /** True the first time since the login came up, false for a renewal. */
   accept(attached: AttachedCredential): boolean {
     const held = this.#held.get(attached.handle);

@@ -91,6 +91,17 @@ export class NodeLogin {
     await this.#loop;
   }
 
+  /** Holds one more credential, at once and after every reconnect; `onAttached` or `onCredentialRefused` follows. */
+  attach(source: CredentialSource): void {
+    if (this.#credentials.add(source)) void this.#refresh(source, undefined);
+  }
+
+  /** Lets a credential go. */
+  detach(handle: string): void {
+    const attached = this.#credentials.remove(handle);
+    if (attached !== undefined) this.#up?.channel.send('detach', { cred: attached.cred });
+  }
+
   /**
    * Offers a connection to gateways at this node until the control link ends.
    *

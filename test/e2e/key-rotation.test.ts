@@ -1,0 +1,95 @@
+import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { createDeployment } from '../support/deployment.ts';
+import { eventually } from '../support/eventually.ts';
+import { askOnce, dial, echo } from '../support/sockets.ts';
+
+const DEADLINE_MS = 30_000;
+const LANES = 4;
+
+interface Rotated {
+  readonly key: { readonly key_id: string; readonly connection_string: string };
+}
+interface Status {
+  readonly connections: readonly {
+    readonly keys: readonly { readonly key_id: string }[];
+    readonly links: readonly { readonly state: string }[];
+  }[];
+}
+
+test('both slots of an auth-rule are rotated under load: no open fails', async (t) => {
+  const target = await echo(t);
+  const deployment = await createDeployment(t, { publish: { shop: `127.0.0.1:${target.port}` } });
+  await deployment.startAll();
+  const address = deployment.listenOf('shop');
+  const sendFile = join(deployment.directory, 'connections', 'shop.send');
+  const rotate = async (slot: string): Promise<Rotated['key']> => {
+    const ran = await deployment.command('--json', 'key', 'rotate', 'shop/defaultSender', '--slot', slot);
+    assert.equal(ran.code, 0, ran.stderr);
+    return (JSON.parse(ran.stdout) as Rotated).key;
+  };
+  /** Hands the gateway a key the way an operator does, and waits until new streams use it. */
+  const handOver = async (key: Rotated['key']): Promise<void> => {
+    writeFileSync(sendFile, `${key.connection_string}\n`);
+    deployment.process('gateway').child.kill('SIGHUP');
+    await eventually(
+      'new streams use the new key',
+      async () => {
+        const answer = await fetch(`${deployment.statusUrl('gateway')}/status`);
+        const [connection] = ((await answer.json()) as Status).connections;
+        const keys = connection?.keys.map(({ key_id }) => key_id);
+        assert.deepEqual(keys, [key.key_id]);
+        return true;
+      },
+      DEADLINE_MS,
+    );
+  };
+
+  let stopping = false;
+  let asked = 0;
+  const failures: unknown[] = [];
+  const load = Array.from({ length: LANES }, async (_, lane) => {
+    while (!stopping) {
+      asked += 1;
+      await askOnce(t, address, `${lane}`).catch((error: unknown) => failures.push(error));
+    }
+  });
+  const more = (): Promise<unknown> => {
+    const before = asked;
+    return eventually('streams flow', () => (asked > before + 50 ? true : undefined), DEADLINE_MS);
+  };
+  await more();
+
+  // The usual walk: a fresh secondary, everybody moves to it, then a fresh primary; the old primary ends at once.
+  const secondary = await rotate('secondary');
+  await handOver(secondary);
+  const held = dial(t, address);
+  held.write('held');
+  await new Promise((resolve) => held.once('data', resolve));
+  const primary = await rotate('primary');
+  await more();
+  await handOver(primary);
+  await more();
+
+  // A stream of the key before goes on: its key lives.
+  held.write('still');
+  const [heard] = await new Promise<[Buffer]>((resolve) =>
+    held.once('data', (chunk: Buffer) => resolve([chunk])),
+  );
+  assert.equal(heard.toString(), 'still');
+
+  // A key that is no good changes nothing.
+  writeFileSync(
+    sendFile,
+    `${primary.connection_string.replace(/SharedAccessKey=[^;]{4}/, 'SharedAccessKey=AAAA')}\n`,
+  );
+  deployment.process('gateway').child.kill('SIGHUP');
+  await deployment.process('gateway').said(/the new key is refused, the old one goes on/);
+  await more();
+
+  stopping = true;
+  await Promise.all(load);
+  assert.deepEqual(failures, []);
+});
