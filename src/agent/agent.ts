@@ -39,6 +39,7 @@ import type { AgentProcess } from './process.ts';
 import { Publisher } from './publisher.ts';
 import { Rechecker } from './rechecker.ts';
 import { type Lookup, Resolver, systemLookup } from './resolver.ts';
+import { forgetAsAsked } from './forget-requests.ts';
 import { RevocationSet } from './revocations.ts';
 import { drainMs, openAudit, openLimits, openPolicy, reloaded, slotLimits } from './settings.ts';
 import { SlotTable } from './slots.ts';
@@ -295,6 +296,13 @@ class Agent implements AgentProcess {
     this.#config = taken;
     this.#agentInput.labels = taken.labels;
     this.#slots.setLimits(slotLimits(this.#config));
+    await forgetAsAsked(taken.state_dir, {
+      revocations: this.#revocations,
+      audit: this.#audit,
+      logger: this.#deps.logger,
+      namespace: taken.namespace,
+      agent: taken.name,
+    });
     await this.#guard.configure(this.#config);
     await this.#host.reload();
     this.#publisher.evaluateAll();
@@ -389,6 +397,13 @@ export const startAgent = async (config: AgentConfig, deps: AgentDeps): Promise<
   const certificate = await createLinkCertificate(config.name, clock);
   const audit = deps.audit ?? (await openAudit(config, instance.instance, deps));
   const host = deps.policyHost ?? (await openPolicy(config, deps));
+  await forgetAsAsked(config.state_dir, {
+    revocations,
+    audit,
+    logger,
+    namespace: config.namespace,
+    agent: config.name,
+  });
   const agent = new Agent(config, deps, { instance, audit, host, certificate, ca, revocations, credentials });
   try {
     await agent.start();

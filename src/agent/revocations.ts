@@ -27,7 +27,8 @@ const entrySchema = z.object({
 });
 const fileSchema = z.object({ v: z.literal(1), revocations: z.array(entrySchema) });
 
-type Entry = z.infer<typeof entrySchema>;
+/** A revocation as an agent keeps it: who told it, and when first. */
+export type KeptRevocation = z.infer<typeof entrySchema>;
 
 /** One notice as a relay node gives it. */
 export interface RevocationNotice {
@@ -44,7 +45,7 @@ export class RevocationSet {
   readonly #path: string;
   readonly #clock: Clock;
   readonly #logger: Logger;
-  readonly #entries = new Map<string, Entry>();
+  readonly #entries = new Map<string, KeptRevocation>();
   #isSavePending = false;
 
   /** @throws AppError ERR_AGENT_STATE when the file is there but cannot be read: starting without it would forget */
@@ -64,6 +65,20 @@ export class RevocationSet {
     const entry = this.#entries.get(keyId);
     if (entry === undefined) return undefined;
     return isCloseReason(entry.reason) ? entry.reason : 'key_revoked';
+  }
+
+  get(keyId: string): KeptRevocation | undefined {
+    return this.#entries.get(keyId);
+  }
+
+  /** Every one, in the order in which they were heard. */
+  all(): readonly KeptRevocation[] {
+    return [...this.#entries.values()];
+  }
+
+  /** For a node that lied; durable on return. A node that still tells it is heard again. */
+  forget(keyId: string): void {
+    if (this.#entries.delete(keyId)) this.save();
   }
 
   /** Effective on return, durable soon after. True when the key was not known as revoked. */
@@ -111,7 +126,7 @@ export class RevocationSet {
   }
 }
 
-const readEntries = (path: string): Entry[] => {
+const readEntries = (path: string): KeptRevocation[] => {
   let text: string;
   try {
     text = readFileSync(path, 'utf8');

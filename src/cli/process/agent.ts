@@ -1,10 +1,11 @@
 import type { Command } from 'commander';
+import { agentRevocationCommands } from './agent-revocations.ts';
 import { type ProcessOptions, processCommand, runProcess } from './run.ts';
 
 const SECOND_MS = 1_000;
 
 export const agentCommand = (program: Command): void => {
-  processCommand(program, 'agent')
+  const agent = processCommand(program, 'agent')
     .summary('run the agent: decides, dials the targets, records')
     .description(
       'Runs the agent in the foreground, on the private network. ' +
@@ -25,4 +26,5 @@ export const agentCommand = (program: Command): void => {
         command,
       );
     });
+  agentRevocationCommands(agent);
 };

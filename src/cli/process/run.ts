@@ -30,7 +30,8 @@ interface ProcessKind<Config> {
 }
 
 export interface ProcessOptions {
-  readonly config: string;
+  /** Absent only where a command below the process's own was meant. */
+  readonly config?: string;
   readonly withParent?: boolean;
 }
 
@@ -41,11 +42,12 @@ const CLOSE_MS = 5_000;
 export const processCommand = (program: Command, name: string): Command =>
   program
     .command(name)
-    .requiredOption(
-      '-c, --config <file>',
-      `the process's configuration, as ${name}.yaml of \`sallyport init\``,
-    )
+    .option('-c, --config <file>', `the process's configuration, as ${name}.yaml of \`sallyport init\``)
     .option('--with-parent', 'also stop when standard input ends (used by `sallyport up`)');
+
+/** The configuration that `-c` names. Not commander's required option: that would be required below the command too. */
+export const configOf = (options: { readonly config?: string }, command: Command): string =>
+  options.config ?? command.error("error: required option '-c, --config <file>' not specified");
 
 /** Runs one process in the foreground: SIGTERM drains, SIGHUP reads the configuration again. */
 export const runProcess = async <Config>(
@@ -53,19 +55,20 @@ export const runProcess = async <Config>(
   options: ProcessOptions,
   command: Command,
 ): Promise<void> => {
+  const file = configOf(options, command);
   const output = outputOf(command);
   const logger = createLogger({
     name: kind.name,
     level: output.verbose ? 'debug' : output.quiet ? 'warn' : 'info',
   });
-  const config = await readConfig(options.config, kind.schema);
+  const config = await readConfig(file, kind.schema);
   const started = await kind.start(config, { clock: systemClock, logger });
   const code = await runUntilSignal({
     clock: systemClock,
     logger,
     deadlineMs: kind.drainMs(config) + CLOSE_MS,
     stopWithStdin: options.withParent === true,
-    onReload: async () => started.reload(await readConfig(options.config, kind.schema)),
+    onReload: async () => started.reload(await readConfig(file, kind.schema)),
     onStop: async (cause) => {
       if (cause !== 'parent') await started.drain();
       await started.close();
