@@ -36,8 +36,14 @@ export const agentRevocationCommands = (agent: Command): void => {
     .action(async (_options: Options, command: Command) => {
       const output = outputOf(command);
       const { kept } = await stateOf(command);
-      const rows = kept.map((row) => ({ ...row, told_at: new Date(row.told_at_ms).toISOString() }));
-      output.document(rows.map(({ told_at_ms: _ms, ...row }) => row));
+      const rows = kept.map(({ key_id, reason, revocation_id, nodes, told_at_ms }) => ({
+        key_id,
+        reason,
+        revocation_id,
+        nodes,
+        told_at: new Date(told_at_ms).toISOString(),
+      }));
+      output.document(rows);
       output.table(rows, [
         { title: 'key id', value: (row) => row.key_id },
         { title: 'reason', value: (row) => row.reason },
