@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import {
   appendFileSync,
+  mkdirSync,
   readdirSync,
   readFileSync,
+  rmSync,
   statSync,
   truncateSync,
   unlinkSync,
@@ -371,4 +373,23 @@ test('a segment that vanished is told, and its chain can be set aside so that th
     [2],
   );
   spool.close();
+});
+
+test('a segment that is removed while it is written is final: nothing is taken any more, whatever comes back', (t) => {
+  for (const remove of [
+    (directory: string) => unlinkSync(lastSegment(directory)),
+    (directory: string) => rmSync(join(directory, 'spool'), { recursive: true }),
+  ]) {
+    const directory = temporaryDirectory(t, 'removed');
+    const spool = openSpool(directory);
+    assert.deepEqual(spool.append(events(0, 2)).outcomes, [0, 0]);
+    remove(directory);
+    assert.throws(() => spool.append(events(2, 1)), /was removed while it was written; nothing is recorded/);
+    mkdirSync(join(directory, 'spool'), { recursive: true });
+    assert.throws(() => spool.append(events(3, 1)), /was removed while it was written/);
+    assert.deepEqual(
+      segments(directory).filter((name) => name.endsWith('2.spool')),
+      [],
+    );
+  }
 });

@@ -104,6 +104,32 @@ test('a spool beyond its quota refuses new streams and lets live ones go on', as
   assert.equal(echoed.toString(), 'still here');
 });
 
+test('a spool that is deleted under a running agent stops new streams, and only them, until a restart', async (t) => {
+  const target = await echo(t);
+  const deployment = await createDeployment(t, { publish: { shop: `127.0.0.1:${target.port}` } });
+  await deployment.startAll();
+  const address = deployment.listenOf('shop');
+  const held = dial(t, address);
+  held.write('held');
+  await new Promise((resolve) => held.once('data', resolve));
+  const before = target.sockets.length;
+
+  rmSync(join(deployment.directory, 'state', 'agent', 'spool'), { recursive: true });
+  for (let i = 0; i < 3; i += 1) {
+    const end = await readToEnd(dial(t, address));
+    assert.equal(end.how, 'ECONNRESET');
+  }
+  assert.equal(target.sockets.length, before, 'no byte reached the target');
+  assert.match((await deployment.command('why', 'shop')).stdout, /audit_unavailable/);
+  held.write('still here');
+  assert.equal(String(await new Promise((resolve) => held.once('data', resolve))), 'still here');
+  held.destroy();
+
+  await deployment.kill('agent');
+  deployment.start('agent');
+  assert.equal(await eventually('a stream works', () => askOnce(t, address, 'again'), 60_000), 'again');
+});
+
 test('without a good bundle nothing is allowed', async (t) => {
   const target = await echo(t);
   const deployment = await createDeployment(t, { publish: { shop: `127.0.0.1:${target.port}` } });

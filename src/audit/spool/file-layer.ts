@@ -3,11 +3,13 @@ import {
   closeSync,
   existsSync,
   fdatasyncSync,
+  fstatSync,
   ftruncateSync,
   openSync,
   readFileSync,
   readSync,
   renameSync,
+  statSync,
   unlinkSync,
   writevSync,
 } from 'node:fs';
@@ -21,6 +23,8 @@ export interface FileLayer {
   /** Writes all buffers at an offset; whole on return. */
   writev(file: number, buffers: readonly Buffer[], position: number): void;
   fdatasync(file: number): void;
+  /** Whether the path still leads to this open file: one that was removed takes writes as if nothing had happened. */
+  isAt(path: string, file: number): boolean;
   ftruncate(file: number, lengthBytes: number): void;
   close(file: number): void;
   syncDirectory(path: string): void;
@@ -50,6 +54,11 @@ export const diskFiles: FileLayer = {
     }
   },
   fdatasync: (file) => fdatasyncSync(file),
+  isAt(path, file) {
+    const there = statSync(path, { throwIfNoEntry: false });
+    const open = fstatSync(file);
+    return there !== undefined && there.ino === open.ino && there.dev === open.dev;
+  },
   ftruncate: (file, lengthBytes) => ftruncateSync(file, lengthBytes),
   close: (file) => closeSync(file),
   syncDirectory: (path) => syncDirectory(path),
@@ -158,6 +167,7 @@ export const hookedFiles = (hooks: FileHooks, files: FileLayer = diskFiles): Fil
         () => ({ from, to }),
         () => files.rename(from, to),
       ),
+    isAt: (path, file) => files.isAt(path, file),
     read: (path, position, lengthBytes) => files.read(path, position, lengthBytes),
   };
 };

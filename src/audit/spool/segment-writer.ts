@@ -38,6 +38,8 @@ export class SegmentWriter {
   readonly #segmentBytes: number;
   #nextNumber: number;
   #current: OpenSegment | undefined;
+  /** Set when a segment was removed under us: what it held is gone, and only a restart can say so in the evidence. */
+  #removed: string | undefined;
 
   /** `preamble` gives the first bytes of each new segment. */
   constructor(o: {
@@ -71,13 +73,16 @@ export class SegmentWriter {
 
   /**
    * Puts a group on disk. A failed write or sync is final for its segment (what the page cache holds after
-   * one says nothing about the disk): it is cut and left, and the group goes whole to a fresh one, once.
+   * one says nothing about the disk): it is cut and left, and the group goes whole to a fresh one, once. A segment that
+   * was removed from its directory is final for the writer.
    */
   write(group: Buffer): Place {
+    this.#refuseWhenRemoved();
     if (this.#current !== undefined && this.#current.syncedBytes >= this.#segmentBytes) this.close();
     try {
       return this.#append(group);
     } catch {
+      this.#refuseWhenRemoved();
       this.#abandon();
       try {
         return this.#append(group);
@@ -113,8 +118,16 @@ export class SegmentWriter {
     const bytes = buffers.reduce((sum, buffer) => sum + buffer.length, 0);
     this.#files.writev(segment.file, buffers, segment.syncedBytes);
     this.#files.fdatasync(segment.file);
+    const path = this.#pathOf(segment.number);
+    if (!this.#files.isAt(path, segment.file)) this.#removed = path;
+    this.#refuseWhenRemoved();
     segment.syncedBytes += bytes;
     return { segment: segment.number, at: segment.syncedBytes - group.length };
+  }
+
+  #refuseWhenRemoved(): void {
+    if (this.#removed === undefined) return;
+    throw new Error(`${this.#removed} was removed while it was written; nothing is recorded until a restart`);
   }
 
   #abandon(): void {
