@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict';
-import type { Socket } from 'node:net';
 import { test } from 'node:test';
 import { createDeployment, type Role } from '../support/deployment.ts';
 import { eventually } from '../support/eventually.ts';
-import { askOnce, dial, echo, readToEnd } from '../support/sockets.ts';
+import { askOnce, echo, holdStreams, readToEnd } from '../support/sockets.ts';
 
 const DEADLINE_MS = 30_000;
 const STREAMS = 8;
@@ -32,13 +31,7 @@ test('a key is revoked while the node that carries its streams is frozen', async
     return JSON.parse(stdout) as T;
   };
   const address = deployment.listenOf('shop');
-  const held: Socket[] = [];
-  for (let i = 0; i < STREAMS; i += 1) {
-    const socket = dial(t, address);
-    socket.write('x');
-    await new Promise((resolve) => socket.once('data', resolve));
-    held.push(socket);
-  }
+  const held = await holdStreams(t, address, STREAMS);
   const carriesA = (await listed<unknown[]>('relay-a', 'link', 'list')).length > 0;
   const [frozen, running]: [Role, Role] = carriesA ? ['relay-a', 'relay-b'] : ['relay-b', 'relay-a'];
   const keys = await listed<Listed[]>(running, 'key', 'list', '--connection', 'shop');

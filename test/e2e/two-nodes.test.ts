@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict';
-import type { Socket } from 'node:net';
 import { test } from 'node:test';
 import { createDeployment, type Deployment, type Role } from '../support/deployment.ts';
 import { eventually } from '../support/eventually.ts';
-import { askOnce, dial, echo, readToEnd } from '../support/sockets.ts';
+import { askOnce, echo, holdStreams, readToEnd } from '../support/sockets.ts';
 
 const DEADLINE_MS = 30_000;
 const STREAMS = 12;
@@ -56,13 +55,7 @@ test('two relay nodes: a node that dies takes its streams along, new ones go to 
     return (counts[0] ?? 0) > 0 ? 'relay-a' : 'relay-b';
   };
 
-  const held: Socket[] = [];
-  for (let i = 0; i < STREAMS; i += 1) {
-    const socket = dial(t, address);
-    socket.write('x');
-    await new Promise((resolve) => socket.once('data', resolve));
-    held.push(socket);
-  }
+  const held = await holdStreams(t, address, STREAMS);
   const node = await carrying();
   const other: Role = node === 'relay-a' ? 'relay-b' : 'relay-a';
 

@@ -42,6 +42,18 @@ export const dial = (t: Closer, address: string): Socket => {
   return socket;
 };
 
+/** Streams to an echo at `ADDR:PORT` that are open and have moved a byte. */
+export const holdStreams = async (t: Closer, address: string, count: number): Promise<Socket[]> => {
+  const held: Socket[] = [];
+  for (let opened = 0; opened < count; opened += 1) {
+    const socket = dial(t, address);
+    socket.write('x');
+    await once(socket, 'data');
+    held.push(socket);
+  }
+  return held;
+};
+
 export interface SocketEnd {
   /** Everything received. */
   readonly bytes: Buffer;
