@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { test } from 'node:test';
+import { sallyport } from '../support/command.ts';
 import { createDeployment, type Role } from '../support/deployment.ts';
 import { eventually } from '../support/eventually.ts';
+import { everybodyAtBoth } from '../support/two-nodes.ts';
 import { askOnce, echo, holdStreams, readToEnd } from '../support/sockets.ts';
 
 const DEADLINE_MS = 30_000;
@@ -24,6 +27,7 @@ test('a key is revoked while the node that carries its streams is frozen', async
     nodes: { 'relay-a': '127.0.0.2', 'relay-b': '127.0.0.3' },
   });
   await deployment.startAll();
+  await everybodyAtBoth(deployment, 'relay-a');
   const at = (role: Role): string[] => ['--json', '--admin', deployment.adminUrlOf(role)];
   const listed = async <T>(role: Role, ...args: string[]): Promise<T> => {
     const { stdout, stderr } = await deployment.command(...args, ...at(role));
@@ -98,4 +102,40 @@ test('a key is revoked while the node that carries its streams is frozen', async
       DEADLINE_MS,
     );
   });
+
+  await t.test(
+    'the agent keeps it with who told it, and forgets it when an operator says so, on record',
+    async () => {
+      const agentFile = join(deployment.directory, 'agent.yaml');
+      const revocations = (...args: string[]) =>
+        sallyport(['agent', 'revocations', ...args, '-c', agentFile]);
+      const kept = async (): Promise<{ key_id: string; nodes: string[] }[]> =>
+        JSON.parse((await revocations('list', '--json')).stdout) as { key_id: string; nodes: string[] }[];
+      const [entry] = await kept();
+      assert.equal(entry?.key_id, key.key_id);
+      assert.ok(entry.nodes.length >= 1);
+      assert.match((await revocations('list')).stdout, /^KEY ID +REASON +TOLD BY +TOLD AT\nk_/);
+      const unknown = await revocations('forget', 'k_00000000000000000000', '--reason', 'x');
+      assert.equal(unknown.code, 1);
+      const asked = await revocations('forget', key.key_id, '--reason', 'a node lied');
+      assert.equal(asked.code, 0, asked.stderr);
+      deployment.process('agent').child.kill('SIGHUP');
+      await eventually(
+        'it is forgotten',
+        async () => ((await kept()).length === 0 ? true : undefined),
+        DEADLINE_MS,
+      );
+      await eventually(
+        'it is on record',
+        async () => {
+          const rows = await deployment.rows<{ key_id: string }>(
+            `select key_id from audit.event where type = 'admin.action'
+             and convert_from(canonical, 'UTF8')::jsonb #>> '{data,action}' = 'revocation.forgotten'`,
+          );
+          return rows.length === 1 && rows[0]?.key_id === key.key_id ? true : undefined;
+        },
+        DEADLINE_MS,
+      );
+    },
+  );
 });

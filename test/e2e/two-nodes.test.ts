@@ -1,27 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createDeployment, type Deployment, type Role } from '../support/deployment.ts';
+import { createDeployment, type Role } from '../support/deployment.ts';
+import { everybodyAtBoth } from '../support/two-nodes.ts';
 import { eventually } from '../support/eventually.ts';
 import { askOnce, echo, holdStreams, readToEnd } from '../support/sockets.ts';
 
 const DEADLINE_MS = 30_000;
 const STREAMS = 12;
-
-/** Waits until the agent and the gateway are linked at both nodes, as the node that is asked knows it. */
-const everybodyAtBoth = async (deployment: Deployment, asked: Role): Promise<void> => {
-  await eventually(
-    'everybody is at both nodes',
-    async () => {
-      const answer = await fetch(`${deployment.adminUrlOf(asked)}/api/v1/nodes`, {
-        headers: { Authorization: `Bearer ${deployment.adminToken}` },
-      });
-      const { items } = (await answer.json()) as { items: { agents: number; gateways: number }[] };
-      const both = items.filter(({ agents, gateways }) => agents === 1 && gateways === 1);
-      return both.length === 2 ? true : undefined;
-    },
-    DEADLINE_MS,
-  );
-};
 
 interface Link {
   readonly link_id: string;
