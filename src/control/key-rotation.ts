@@ -41,17 +41,19 @@ export const rotateKey = async (
   context.database.transaction(async (tx) => {
     const rule = await findAuthRule(context, tx, rotation.connection, rotation.authRule, 'for update of r');
     if (rule === undefined) throw authRuleUnknown(rotation.connection, rotation.authRule);
-    const old = (await keysOfRule(tx, rule.id)).find(
+    const active = (await keysOfRule(tx, rule.id)).find(
       (key) => key.slot === rotation.slot && key.state === 'active',
     );
     let replaced: Rotated['replaced'];
+    // A revocation may have come between the reading and this: a revoked key never becomes a retiring one.
+    const ended = await tx.query<{ retire_at: Date }>(
+      `update control.key set state = case when $2 > 0 then 'retiring' else 'revoked' end,
+         retire_at = now() + make_interval(secs => $2) where key_id = $1 and state = 'active' returning retire_at`,
+      [active?.keyId ?? '', rotation.retireAfterS],
+    );
+    const old = ended.length > 0 ? active : undefined;
     if (old !== undefined) {
-      const rows = await tx.query<{ retire_at: Date }>(
-        `update control.key set state = case when $2 > 0 then 'retiring' else 'revoked' end,
-           retire_at = now() + make_interval(secs => $2) where key_id = $1 returning retire_at`,
-        [old.keyId, rotation.retireAfterS],
-      );
-      const retireAt = rows[0]?.retire_at ?? new Date(context.clock.nowMs());
+      const retireAt = ended[0]?.retire_at ?? new Date(context.clock.nowMs());
       const revocationId = await writeRevocation(context, tx, {
         keyId: old.keyId,
         kind: 'key_rotated',

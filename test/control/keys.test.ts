@@ -9,7 +9,7 @@ import { isAppError, systemClock } from '../../src/runtime/index.ts';
 import { startPostgres, type TestPostgres } from '../support/postgres.ts';
 import { apiFixture, keyOf, type KeyWithText } from './api-fixture.ts';
 import { NAMESPACE, openNode, sql } from './control-fixture.ts';
-import { revoked } from './feed-events.ts';
+import { eventually, revoked } from './feed-events.ts';
 
 let postgres: TestPostgres;
 before(async () => {
@@ -341,4 +341,37 @@ test('the relay answers from its cache: a verification without a query', async (
   assert.ok((await control.admission.verify(token, request)).ok);
   await sql(ownerUrl, 'alter table control.key rename to key_away');
   assert.ok((await control.admission.verify(token, request)).ok);
+});
+
+test('a rotation that waited for a revocation of the same key leaves it revoked', async (t) => {
+  const { control, api, ownerUrl } = await apiFixture(t, postgres);
+  control.revocations.onRevoked(() => ({ links: 0, streams: 0 }));
+  const key = keyOf(await api.create('orders'), 'defaultSender');
+  const holder = new pg.Client({ connectionString: ownerUrl });
+  await holder.connect();
+  t.after(() => holder.end());
+  await holder.query('begin');
+  await holder.query('select from control.key where key_id = $1 for update', [key.key_id]);
+  const waiting = (count: number): Promise<void> =>
+    eventually(`${count} wait for the row`, async () => {
+      const rows = await sql(
+        ownerUrl,
+        `select count(*)::int as n from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`,
+      );
+      return Number(rows[0]?.['n']) >= count;
+    });
+  const revoking = api.call('post', `/keys/${key.key_id}/revoke`, {}).then((answer) => answer);
+  await waiting(1);
+  const rotating = api
+    .call('post', ROTATE, { slot: 'primary', retire_after_seconds: 3_600 })
+    .then((answer) => answer);
+  await waiting(2);
+  await holder.query('commit');
+  const [ended, rotated] = await Promise.all([revoking, rotating]);
+  assert.deepEqual([ended.status, rotated.status], [200, 200]);
+  assert.equal((rotated.body as { replaced: unknown }).replaced, null);
+  const rows = await sql(ownerUrl, 'select state from control.key where key_id = $1', [key.key_id]);
+  assert.deepEqual(rows, [{ state: 'revoked' }]);
+  const disclosed = await api.call('post', `/keys/${key.key_id}/disclose`, {});
+  assert.equal(disclosed.status, 409);
 });
