@@ -1,10 +1,11 @@
-import { mkdirSync } from 'node:fs';
+import { accessSync, constants, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import type { AuthRuleView, ConnectionView, DisclosedKeyView } from '../../control/index.ts';
 import {
   AppError,
   EXIT,
+  foreignCodeOf,
   isAppError,
   messageOf,
   PRIVATE_DIRECTORY_MODE,
@@ -41,9 +42,19 @@ const perform = async (client: AdminClient, { call }: Change): Promise<readonly 
   return (await client.post<{ keys: DisclosedKeyView[] }>(call.path, call.body)).keys;
 };
 
+/** Keys are shown once: that they can be written is known before the first is made. */
+const openKeysDirectory = (directory: string): void => {
+  try {
+    mkdirSync(directory, { recursive: true, mode: PRIVATE_DIRECTORY_MODE });
+    accessSync(directory, constants.W_OK | constants.X_OK);
+  } catch (error) {
+    const message = `--keys-dir ${directory} cannot be written: ${foreignCodeOf(error) ?? messageOf(error)}`;
+    throw new AppError<ManageErrorCode>('ERR_MANAGE_USAGE', message, { cause: error });
+  }
+};
+
 /** Writes each new key's connection string into a file of its own, for the owner alone. */
 const writeKeys = (directory: string, keys: readonly DisclosedKeyView[]): void => {
-  mkdirSync(directory, { recursive: true, mode: PRIVATE_DIRECTORY_MODE });
   for (const key of keys) {
     const name = `${key.connection ?? 'namespace'}.${key.auth_rule}.${key.slot}`.replaceAll(/[^\w.-]/g, '_');
     writeFileAtomically(join(directory, name), `${key.connection_string}\n`);
@@ -99,6 +110,7 @@ export const applyCommand = (program: Command): void => {
     ]);
     const { changes, conflicts } = planOf(declared, { connections, authRules }, options.prune === true);
     const isDone = options.dryRun !== true && conflicts.length === 0;
+    if (isDone && options.keysDir !== undefined) openKeysDirectory(options.keysDir);
     if (isDone) await applyAll(client, changes, options.keysDir, output);
     else for (const change of changes) output.line(lineOf(change));
     for (const conflict of conflicts) output.line(`! ${conflict}`);

@@ -227,6 +227,10 @@ test('apply makes it as the file says, once; keys go to files of their own', asy
     /^\+ connection orders {2}target db\.internal:5432; labels team=a\n\+ auth-rule orders\/billing {2}claims Send\n$/,
   );
   assert.deepEqual(await json(['connection', 'list']), []);
+  const nowhere = await run(['apply', '-f', file, '--keys-dir', join(file, 'below')]);
+  assert.equal(nowhere.code, 2);
+  assert.match(nowhere.stderr, /--keys-dir .* cannot be written: ENOTDIR/);
+  assert.deepEqual(await json(['connection', 'list']), [], 'nothing is made before its keys can be kept');
   const made = await run(['apply', '-f', file, '--keys-dir', join(directory, 'keys')]);
   assert.equal(made.code, 0, made.stderr);
   assert.deepEqual((await readdir(join(directory, 'keys'))).sort(), [
