@@ -200,6 +200,20 @@ test('malformed input is 400 with field, value and limit; poison text is never a
       'invalid',
     );
   }
+  for (const text of ['\u0000', '\u001b[2J', '\u202e', '\udc00']) {
+    for (const body of [
+      { name: 'n', target, labels: { [text]: 'x' } },
+      { name: 'n', target, labels: { [`a${text}`]: 7 } },
+      { name: 'n', target, [text]: 1 },
+    ]) {
+      const answer = await api.call('post', '/connections', body);
+      assert.equal(answer.status, 400);
+      for (const { path, message } of (answer.body as { errors: { path: string; message: string }[] })
+        .errors) {
+        assert.ok(!path.includes(text) && !message.includes(text), `${path}: ${message}`);
+      }
+    }
+  }
   for (const text of ['\u0000', '\ud800', '\u001b[2J']) {
     await problem(
       api.call('post', '/connections', { name: 'n', target, labels: { a: text } }),

@@ -117,6 +117,8 @@ const MAX_SHOWN_VALUE = 200;
 const HIDDEN = /(?:^|\.)(?:key|key_id|token|token_id|secret)$/;
 const SECRET = /SharedAccess|[A-Za-z0-9+/]{43}=|t_[0-9a-f]{16}\./i;
 
+const shownText = (text: string): string => terminalText(text.slice(0, MAX_SHOWN_VALUE));
+
 const valueAt = (input: unknown, path: readonly PropertyKey[]): unknown =>
   path.reduce<unknown>(
     (value, part) =>
@@ -133,13 +135,14 @@ export const validated = <Schema extends z.ZodType>(
   const parsed = schema.safeParse(input);
   if (parsed.success) return parsed.data;
   const errors = parsed.error.issues.slice(0, 20).map((issue): FieldProblem => {
-    const path = [where, ...issue.path.map(String)].join('.');
-    const message = issue.message.charAt(0).toLowerCase() + issue.message.slice(1);
+    // Keys of a record are the client's own words too, in the path and in what zod says of unknown ones.
+    const path = shownText([where, ...issue.path.map(String)].join('.'));
+    const message = shownText(issue.message.charAt(0).toLowerCase() + issue.message.slice(1));
     const value = valueAt(input, issue.path);
     if (value === undefined || typeof value === 'object' || HIDDEN.test(path)) return { path, message };
     const shown = typeof value === 'string' ? value : JSON.stringify(value);
     if (SECRET.test(shown)) return { path, message };
-    return { path, message, value: terminalText(shown.slice(0, MAX_SHOWN_VALUE)) };
+    return { path, message, value: shownText(shown) };
   });
   const first = errors[0];
   throw new Problem(
