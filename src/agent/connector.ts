@@ -228,7 +228,8 @@ export class Connector {
     const streams = cut + before.streams;
     const ms = clock.monotonicMs() - startedMs;
     metrics.revocationSeconds.observe(ms / MS_PER_SECOND);
-    if (isNew || links > 0) {
+    // What a node tells again at a login is mostly long past: it is kept, and noted only when it cut something.
+    if ((isNew && notice.again !== true) || links > 0) {
       this.#deps.publisher.evaluateAll();
       logger.warn({ key_id: notice.key_id, reason, links, streams, ms }, 'key revoked');
       audit.note({

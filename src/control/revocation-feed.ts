@@ -35,6 +35,8 @@ export interface RevocationFeed {
   readonly firstSync: Promise<void>;
   /** The revocation of this key that is in force, if any; synchronous, for the tick that registers a use. */
   isRevoked(keyId: string): Revocation | undefined;
+  /** The revocation of every dead key, in no order; for an agent that may have missed some. */
+  allInForce(): readonly Revocation[];
   /**
    * Called synchronously, once per key that dies, in the tick that learns it. What it returns is
    * acknowledged at once; when it returns nothing the caller acknowledges later.
@@ -128,6 +130,10 @@ export class PostgresRevocationFeed implements RevocationFeed {
 
   isRevoked(keyId: string): Revocation | undefined {
     return this.#set.inForce(keyId);
+  }
+
+  allInForce(): readonly Revocation[] {
+    return this.#set.allInForce();
   }
 
   onRevoked(call: (revocation: Revocation) => Enforcement | undefined): void {

@@ -39,6 +39,10 @@ export class RevocationSet {
     return this.#deadKeys.get(keyId);
   }
 
+  allInForce(): readonly Revocation[] {
+    return [...this.#deadKeys.values()];
+  }
+
   /** Takes what was read when nothing could be live yet: keys die without calls. */
   seed(rows: readonly RevocationRow[]): void {
     for (const row of rows) this.#take(row, false);

@@ -1,12 +1,18 @@
 import type { AuditLog } from '../audit/index.ts';
 import type { Revocation, RevocationFeed } from '../control/index.ts';
 import { type Clock, type CloseReason, type Logger, messageOf } from '../runtime/index.ts';
+import { AnswerLedger } from './answer-ledger.ts';
 import type { LinkBook } from './link-book.ts';
 import type { HeldCredential, Login } from './login.ts';
 import type { LoginBook } from './login-book.ts';
 
 /** How long agents have to say how many streams they cut, before the answer goes without them. */
 export const ACK_TIMEOUT_MS = 1_000;
+
+/** An agent that did not answer is told again after this pause. */
+export const RETELL_AFTER_MS = 1_000;
+/** Revocations told again at one login, the newest: a tenth of what an agent keeps. */
+export const MAX_RETOLD = 10_000;
 
 export interface EnforcementOptions {
   readonly node: string;
@@ -24,14 +30,16 @@ export interface EnforcementOptions {
 /** Makes a revocation true on this node: pipes first, all in one tick, then credentials, then notices. */
 export class RevocationEnforcement {
   readonly #options: EnforcementOptions;
+  readonly #ledger: AnswerLedger;
 
   constructor(options: EnforcementOptions) {
     this.#options = options;
+    this.#ledger = new AnswerLedger(options);
   }
 
-  /** Synchronous up to the notices; acknowledges at once and again when agents have answered. */
+  /** Synchronous up to the notices; acknowledges at once and again as agents answer, however late. */
   enforce(revocation: Revocation): undefined {
-    const { clock, links, logins, feed, observe } = this.#options;
+    const { clock, links, logins, observe } = this.#options;
     const startedMs = clock.monotonicMs();
     const reason: CloseReason = revocation.kind;
     const cut = links.cutWhere((link) => link.isBoundTo(revocation.key_id), reason);
@@ -39,11 +47,24 @@ export class RevocationEnforcement {
     const ms = clock.monotonicMs() - startedMs;
     observe(ms / 1000);
     const told = logins.connected();
-    const since = new Date(clock.nowMs()).toISOString();
-    const pendingAgents = told.filter(({ role }) => role === 'agent').map(({ name }) => ({ name, since }));
-    feed.acknowledge(revocation.revocation_id, { links: cut, streams: null, ms, pendingAgents });
-    void this.#tell(revocation, told, emptied, cut, startedMs, since);
+    this.#ledger.open(revocation, { links: cut, ms }, told);
+    void this.#tell(revocation, told, emptied, startedMs);
     return undefined;
+  }
+
+  /** Tells an agent that logged in what it may have missed; does not wait for it. */
+  catchUp(login: Login, inForce: readonly Revocation[]): void {
+    if (login.role !== 'agent' || inForce.length === 0) return;
+    // Ids rise with time. The newest first: those are the keys that links may still stand on.
+    const newest = inForce
+      .toSorted((left, right) => (left.revocation_id < right.revocation_id ? 1 : -1))
+      .slice(0, MAX_RETOLD);
+    if (newest.length < inForce.length)
+      this.#options.logger.warn(
+        { agent: login.name, revocations: inForce.length, limit: MAX_RETOLD },
+        'an agent is told the newest revocations only',
+      );
+    void this.#retell(login, newest);
   }
 
   #dropCredentials(keyId: string, reason: CloseReason): Login[] {
@@ -65,49 +86,54 @@ export class RevocationEnforcement {
     revocation: Revocation,
     told: readonly Login[],
     emptied: readonly Login[],
-    links: number,
     startedMs: number,
-    since: string,
   ): Promise<void> {
-    const { clock, feed, logins } = this.#options;
-    const pending = new Set(told.filter(({ role }) => role === 'agent'));
-    let streams: number | null = null;
-    const acknowledge = (): void => {
-      const pendingAgents = [...pending].map(({ name }) => ({ name, since }));
-      const ms = clock.monotonicMs() - startedMs;
-      feed.acknowledge(revocation.revocation_id, { links, streams, ms, pendingAgents });
+    const { clock, logger, logins } = this.#options;
+    const silent: Login[] = [];
+    const tellOne = async (login: Login): Promise<void> => {
+      try {
+        await this.#request(login, revocation, false);
+      } catch (thrown) {
+        if (login.role === 'agent') silent.push(login);
+        logger.warn(
+          { login: login.name, revocation_id: revocation.revocation_id, detail: messageOf(thrown) },
+          'revocation was not confirmed by a login',
+        );
+      }
     };
-    const answered = (login: Login, count: number | undefined): void => {
-      if (!pending.delete(login)) return;
-      streams = (streams ?? 0) + (count ?? 0);
-    };
-    await Promise.all(told.map((login) => this.#tellOne(revocation, login, answered)));
-    this.#note(revocation, links, streams, clock.monotonicMs() - startedMs);
-    acknowledge();
+    await Promise.all(told.map(tellOne));
+    const ms = clock.monotonicMs() - startedMs;
+    const { links, streams } = this.#ledger.settle(revocation, ms);
+    this.#note(revocation, links, streams, ms);
     // Only now: their notices and answers have travelled.
     for (const login of emptied) if (login.credentials.size === 0) logins.forget(login, revocation.kind);
+    for (const login of silent) void this.#retell(login, [revocation]);
   }
 
-  async #tellOne(
-    revocation: Revocation,
-    login: Login,
-    answered: (login: Login, count: number | undefined) => void,
-  ): Promise<void> {
+  /** One after the other, each until it is answered or the control link is gone: the next login begins anew. */
+  async #retell(login: Login, revocations: readonly Revocation[]): Promise<void> {
+    const { clock, logger } = this.#options;
     const { channel } = login;
-    const body = {
-      key_id: revocation.key_id,
-      reason: revocation.kind,
-      revocation_id: revocation.revocation_id,
-    };
-    try {
-      const answer = await channel?.request('revoked', body, ACK_TIMEOUT_MS);
-      if (answer?.t === 'ack') answered(login, answer.body.streams);
-    } catch (thrown) {
-      this.#options.logger.warn(
-        { login: login.name, revocation_id: revocation.revocation_id, detail: messageOf(thrown) },
-        'revocation was not confirmed by a login',
-      );
+    for (const revocation of revocations) {
+      for (;;) {
+        if (channel === undefined || login.channel !== channel) return;
+        try {
+          await this.#request(login, revocation, true);
+          break;
+        } catch (thrown) {
+          logger.debug({ login: login.name, detail: messageOf(thrown) }, 'revocation is told again');
+          await new Promise<void>((resolve) => clock.after(RETELL_AFTER_MS, resolve).unref());
+        }
+      }
     }
+  }
+
+  async #request(login: Login, revocation: Revocation, again: boolean): Promise<void> {
+    const { key_id, kind, revocation_id } = revocation;
+    const body = { key_id, reason: kind, revocation_id, ...(again ? { again } : {}) };
+    const answer = await login.channel?.request('revoked', body, ACK_TIMEOUT_MS);
+    if (login.role === 'agent' && answer?.t === 'ack')
+      this.#ledger.answered(revocation_id, login, answer.body.streams ?? 0);
   }
 
   #note(revocation: Revocation, links: number, streams: number | null, ms: number): void {

@@ -58,6 +58,7 @@ export class RelayNode {
   readonly #fence: Fence;
   readonly #logins: LoginBook;
   readonly #links: LinkBook;
+  readonly #enforcement: RevocationEnforcement;
   readonly #acceptor: Acceptor;
   readonly #endpoint: ControlEndpoint;
   readonly #failures = new Failures();
@@ -115,7 +116,7 @@ export class RelayNode {
       refusedNow: (credential) => this.#gate.refusedNow(credential),
       onArrival: (arrival) => this.#arrived(arrival),
     });
-    const enforcement = new RevocationEnforcement({
+    this.#enforcement = new RevocationEnforcement({
       node,
       namespace,
       links: this.#links,
@@ -126,7 +127,7 @@ export class RelayNode {
       logger,
       observe: (seconds) => this.#metrics.revocationEnforced(seconds),
     });
-    revocations.onRevoked((revocation) => enforcement.enforce(revocation));
+    revocations.onRevoked((revocation) => this.#enforcement.enforce(revocation));
     revocations.onConnectionChanged((change) => this.#connectionChanged(change));
     this.#https = createOwnHttps(options.tls, (request, socket, head) => {
       this.#endpoint.upgrade(request, socket, head);
@@ -298,6 +299,8 @@ export class RelayNode {
     this.#sessions.set(login, session);
     session.attach(hello.handle ?? '', credential);
     this.#evidence.loginOpened(login, credential);
+    // In the tick that registered it: a revocation is either in this list or told to it as to all others.
+    this.#enforcement.catchUp(login, control.revocations.allInForce());
     return {
       onMessage: (message) => session.receive(message),
       onClose: () => {

@@ -130,6 +130,7 @@ export class FakeControl {
     stop: async () => undefined,
     firstSync: Promise.resolve(),
     isRevoked: (keyId) => this.revoked.get(keyId),
+    allInForce: () => [...this.revoked.values()],
     onRevoked: (call) => {
       this.#onRevoked.push(call);
     },

@@ -154,3 +154,57 @@ test('a deleted connection loses its links and its credentials', async () => {
   );
   await closeAll(relay, ends.agent, ends.gateway);
 });
+
+test('an agent that was away when a key was revoked is told at its next login', async () => {
+  const relay = await startRelayNode();
+  relay.control.addKey('k_gone', 'db', ['Send']);
+  relay.control.revoke('k_gone');
+  const ends = await startEnds(relay);
+  const notice = await ends.agent.until('onRevoked', ({ key_id }) => key_id === 'k_gone');
+  assert.deepEqual(notice, {
+    key_id: 'k_gone',
+    reason: 'key_revoked',
+    revocation_id: 'r-k_gone',
+    again: true,
+  });
+  assert.ok(!ends.gateway.heard.some(({ name }) => name === 'onRevoked'));
+  await closeAll(relay, ends.agent, ends.gateway);
+});
+
+test('an agent that lost its control link before it answered stays pending until it is back', async () => {
+  const relay = await startRelayNode();
+  const away: TestLogin = new TestLogin(relay.config, 'agent', 'agent-1', [credential('k_listen', 'db')], {
+    handlers: {
+      onRevoked: () => {
+        void away.login.close();
+        return undefined;
+      },
+    },
+  });
+  away.login.start();
+  await away.until('onAttached');
+  relay.control.addKey('k_late', 'db', ['Send']);
+  const settled = new Promise<void>((resolve) => {
+    relay.control.onAcknowledge = () => {
+      if (relay.control.acknowledged.length === 2) resolve();
+    };
+  });
+  relay.control.revoke('k_late');
+  await settled;
+  assert.deepEqual(
+    relay.control.acknowledged.at(-1)?.ack.pendingAgents?.map(({ name }) => name),
+    ['agent-1'],
+  );
+  const cleared = new Promise<void>((resolve) => {
+    relay.control.onAcknowledge = (_id, ack) => {
+      if (ack.pendingAgents?.length === 0) resolve();
+    };
+  });
+  const back = new TestLogin(relay.config, 'agent', 'agent-1', [credential('k_listen', 'db')], {
+    instance: away.instance,
+  });
+  back.login.start();
+  await cleared;
+  assert.equal(relay.control.acknowledged.at(-1)?.ack.streams, 3);
+  await closeAll(relay, back);
+});

@@ -86,6 +86,8 @@ export interface RevokedNotice {
   /** The close reason for everything bound to the key. */
   readonly reason: string;
   readonly revocation_id: string;
+  /** Told again, to an agent that logged in or did not answer. */
+  readonly again?: boolean | undefined;
 }
 
 /** What this process heard happen; handlers must not throw. Absent ones ignore the event. */

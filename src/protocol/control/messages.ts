@@ -143,7 +143,13 @@ export const MESSAGES = {
     detail: detail.optional(),
   }),
   'link.closed': z.object({ link_id: name, reason: name }),
-  revoked: z.object({ key_id: name, reason: name, revocation_id: name }),
+  revoked: z.object({
+    key_id: name,
+    reason: name,
+    revocation_id: name,
+    /** Told again, to an agent that logged in or did not answer. */
+    again: z.boolean().optional(),
+  }),
   ack: z.object({ links: count.optional(), streams: count.optional(), found: z.boolean().optional() }),
   'streams.query': z.object({ connection: name.optional(), next: text(MAX_NAME_LENGTH).optional() }),
   'streams.answer': z.object(page(streamInfo)),
