@@ -1,11 +1,11 @@
 import { createDeployment } from '../../test/support/deployment.ts';
 import { eventually } from '../../test/support/eventually.ts';
 import { startGateway } from '../../test/support/second-gateway.ts';
+import { TWO_NODES } from '../../test/support/two-nodes.ts';
 import { type Flow, Flows } from '../load/flows.ts';
 import { latencyOf } from '../load/latency.ts';
 import type { Measurement } from './scenario.ts';
 
-const NODES = { 'relay-a': '127.0.0.2', 'relay-b': '127.0.0.3' } as const;
 const CONNECTION = 'bench';
 const REVOCATIONS = 20;
 /** Live streams, half of them on the key that is revoked, each half over both nodes. */
@@ -30,7 +30,7 @@ export const measureRevocationOverNodes = async (): Promise<Measurement> => {
     const port = await flows.listen();
     const deployment = await createDeployment(closer, {
       publish: { [CONNECTION]: `127.0.0.1:${port}` },
-      nodes: NODES,
+      nodes: TWO_NODES,
     });
     await deployment.startAll();
     const api = async <T>(path: string, body: object): Promise<T> => {
@@ -54,7 +54,7 @@ export const measureRevocationOverNodes = async (): Promise<Measurement> => {
       const key = rule.keys.find(({ slot }) => slot === 'primary');
       if (key === undefined) throw new Error('no key was made');
       const gateways = await Promise.all(
-        Object.entries(NODES).map(([node, host]) =>
+        Object.entries(TWO_NODES).map(([node, host]) =>
           startGateway(closer, deployment, {
             name: `${name}-${node}`,
             connection: CONNECTION,

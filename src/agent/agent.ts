@@ -27,6 +27,7 @@ import { DENIAL_WINDOW_MS, DenialGate } from './denial-gate.ts';
 import { type Connect, connectTcp } from './dialler.ts';
 import { recheckEvent } from './events.ts';
 import { FailureLog } from './failures.ts';
+import { forgetAsAsked } from './forget-requests.ts';
 import { GuardKeeper } from './guard-settings.ts';
 import { HostPolicy } from './host-policy.ts';
 import { Keeper } from './keeper.ts';
@@ -39,7 +40,6 @@ import type { AgentProcess } from './process.ts';
 import { Publisher } from './publisher.ts';
 import { Rechecker } from './rechecker.ts';
 import { type Lookup, Resolver, systemLookup } from './resolver.ts';
-import { forgetAsAsked } from './forget-requests.ts';
 import { RevocationSet } from './revocations.ts';
 import { drainMs, openAudit, openLimits, openPolicy, reloaded, slotLimits } from './settings.ts';
 import { SlotTable } from './slots.ts';
@@ -245,6 +245,7 @@ class Agent implements AgentProcess {
   }
 
   async start(): Promise<void> {
+    await this.#forgetAsAsked();
     this.#status = await startStatusServer({
       listen: this.#config.status.listen,
       registry: this.#registry,
@@ -296,17 +297,23 @@ class Agent implements AgentProcess {
     this.#config = taken;
     this.#agentInput.labels = taken.labels;
     this.#slots.setLimits(slotLimits(this.#config));
-    await forgetAsAsked(taken.state_dir, {
-      revocations: this.#revocations,
-      audit: this.#audit,
-      logger: this.#deps.logger,
-      namespace: taken.namespace,
-      agent: taken.name,
-    });
+    await this.#forgetAsAsked();
     await this.#guard.configure(this.#config);
     await this.#host.reload();
     this.#publisher.evaluateAll();
     this.#rechecker.addAll();
+  }
+
+  #forgetAsAsked(): Promise<void> {
+    const { state_dir, namespace, name } = this.#config;
+    const { logger } = this.#deps;
+    return forgetAsAsked(state_dir, {
+      revocations: this.#revocations,
+      audit: this.#audit,
+      logger,
+      namespace,
+      agent: name,
+    });
   }
 
   close(): Promise<void> {
@@ -397,13 +404,6 @@ export const startAgent = async (config: AgentConfig, deps: AgentDeps): Promise<
   const certificate = await createLinkCertificate(config.name, clock);
   const audit = deps.audit ?? (await openAudit(config, instance.instance, deps));
   const host = deps.policyHost ?? (await openPolicy(config, deps));
-  await forgetAsAsked(config.state_dir, {
-    revocations,
-    audit,
-    logger,
-    namespace: config.namespace,
-    agent: config.name,
-  });
   const agent = new Agent(config, deps, { instance, audit, host, certificate, ca, revocations, credentials });
   try {
     await agent.start();

@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { sallyport } from '../support/command.ts';
-import { createDeployment, type Role } from '../support/deployment.ts';
+import type { Role } from '../support/deployment.ts';
 import { eventually } from '../support/eventually.ts';
-import { everybodyAtBoth } from '../support/two-nodes.ts';
+import { createTwoNodes, everybodyAtBoth } from '../support/two-nodes.ts';
 import { askOnce, echo, holdStreams, readToEnd } from '../support/sockets.ts';
 
 const DEADLINE_MS = 30_000;
@@ -22,10 +22,7 @@ interface Listed {
 
 test('a key is revoked while the node that carries its streams is frozen', async (t) => {
   const target = await echo(t);
-  const deployment = await createDeployment(t, {
-    publish: { shop: `127.0.0.1:${target.port}` },
-    nodes: { 'relay-a': '127.0.0.2', 'relay-b': '127.0.0.3' },
-  });
+  const deployment = await createTwoNodes(t, target.port);
   await deployment.startAll();
   await everybodyAtBoth(deployment, 'relay-a');
   const at = (role: Role): string[] => ['--json', '--admin', deployment.adminUrlOf(role)];

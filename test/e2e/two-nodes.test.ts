@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createDeployment, type Role } from '../support/deployment.ts';
-import { everybodyAtBoth } from '../support/two-nodes.ts';
+import type { Role } from '../support/deployment.ts';
+import { createTwoNodes, everybodyAtBoth } from '../support/two-nodes.ts';
 import { eventually } from '../support/eventually.ts';
 import { askOnce, echo, holdStreams, readToEnd } from '../support/sockets.ts';
 
@@ -15,10 +15,7 @@ interface Link {
 
 test('two relay nodes: a node that dies takes its streams along, new ones go to the other at once', async (t) => {
   const target = await echo(t);
-  const deployment = await createDeployment(t, {
-    publish: { shop: `127.0.0.1:${target.port}` },
-    nodes: { 'relay-a': '127.0.0.2', 'relay-b': '127.0.0.3' },
-  });
+  const deployment = await createTwoNodes(t, target.port);
   await deployment.startAll();
   await everybodyAtBoth(deployment, 'relay-a');
   const address = deployment.listenOf('shop');
@@ -89,9 +86,7 @@ test('two relay nodes: a node that dies takes its streams along, new ones go to 
 
 test('a node that is stopped in good order refuses no stream', async (t) => {
   const target = await echo(t);
-  const deployment = await createDeployment(t, {
-    publish: { shop: `127.0.0.1:${target.port}` },
-    nodes: { 'relay-a': '127.0.0.2', 'relay-b': '127.0.0.3' },
+  const deployment = await createTwoNodes(t, target.port, {
     edit: {
       'relay-a': (settings) => (settings.drain_seconds = 3),
       'relay-b': (settings) => (settings.drain_seconds = 3),

@@ -1,7 +1,19 @@
-import type { Deployment, Role } from './deployment.ts';
+import { createDeployment, type Deployment, type DeploymentOptions, type Role } from './deployment.ts';
 import { eventually } from './eventually.ts';
+import type { Closer } from './temporary.ts';
 
 const DEADLINE_MS = 30_000;
+
+/** Two relay nodes on one machine: each has a loopback address of its own as its host. */
+export const TWO_NODES = { 'relay-a': '127.0.0.2', 'relay-b': '127.0.0.3' } as const;
+
+/** What `init` writes for two nodes and one connection `shop` to a loopback port; nothing is started yet. */
+export const createTwoNodes = (
+  t: Closer,
+  targetPort: number,
+  options: Pick<DeploymentOptions, 'edit'> = {},
+): Promise<Deployment> =>
+  createDeployment(t, { ...options, publish: { shop: `127.0.0.1:${targetPort}` }, nodes: TWO_NODES });
 
 /** Waits until the agent and the gateway are linked at both nodes, as the node that is asked knows it. */
 export const everybodyAtBoth = async (deployment: Deployment, asked: Role): Promise<void> => {
