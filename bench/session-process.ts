@@ -6,10 +6,9 @@ import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import { connect as connectTls, TLSSocket } from 'node:tls';
 import { fileURLToPath } from 'node:url';
-import { NODE_FLAGS } from '../src/cli/up/child.ts';
 import { encodeHello, type Hello, HelloReader, SESSION_LIMITS } from '../src/protocol/index.ts';
 import { SessionCore } from '../src/protocol/session/session-core.ts';
-import { systemClock, uuidv7 } from '../src/runtime/index.ts';
+import { NODE_FLAGS, systemClock, uuidv7 } from '../src/runtime/index.ts';
 import { createLinkCertificate } from '../src/runtime/tls-material.ts';
 
 const SELF = fileURLToPath(import.meta.url);

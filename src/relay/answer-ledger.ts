@@ -13,6 +13,8 @@ interface Entry {
   readonly pending: Map<string, string>;
   streams: number | null;
   ms: number;
+  /** False while a pipe of it may still move a byte: nothing is acknowledged before. */
+  isEnforced: boolean;
   /** The first answers are acknowledged together, later ones each. */
   isSettled: boolean;
 }
@@ -32,23 +34,29 @@ export class AnswerLedger {
     this.#options = options;
   }
 
-  /** Enforced here and being told to `told`; acknowledged at once, with every agent among them pending. */
-  open(
-    { revocation_id: id }: Revocation,
-    enforced: { readonly links: number; readonly ms: number },
-    told: readonly Login[],
-  ): void {
+  /** Being enforced here, where it cut so many links, and told to `told`; every agent among them is pending. */
+  open({ revocation_id: id }: Revocation, links: number, told: readonly Login[]): void {
     const agents = told.filter(({ role }) => role === 'agent');
     const entry: Entry = {
-      ...enforced,
+      links,
+      ms: 0,
       since: new Date(this.#options.clock.nowMs()).toISOString(),
       pending: new Map(agents.map(({ instance, name }) => [instance, name])),
       streams: null,
+      isEnforced: false,
       isSettled: false,
     };
     const oldest = this.#entries.keys().next().value;
     if (this.#entries.size >= MAX_WAITING && oldest !== undefined) this.#entries.delete(oldest);
     this.#entries.set(id, entry);
+  }
+
+  /** The last pipe was cut, so long after the node learned of it: acknowledged. */
+  enforced({ revocation_id: id }: Revocation, ms: number): void {
+    const entry = this.#entries.get(id);
+    if (entry === undefined) return;
+    entry.isEnforced = true;
+    entry.ms = ms;
     this.#acknowledge(id, entry);
   }
 
@@ -79,7 +87,8 @@ export class AnswerLedger {
     return { links: entry.links, streams: entry.streams };
   }
 
-  #acknowledge(id: string, { links, streams, ms, since, pending, isSettled }: Entry): void {
+  #acknowledge(id: string, { links, streams, ms, since, pending, isEnforced, isSettled }: Entry): void {
+    if (!isEnforced) return;
     const pendingAgents = [...pending.values()].map((name) => ({ name, since }));
     this.#options.feed.acknowledge(id, { links, streams, ms, pendingAgents });
     if (isSettled && pending.size === 0) this.#entries.delete(id);

@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import type { Side } from '../protocol/index.ts';
 import { giveChunk, READ_BYTES, resetSocket, SourceReader } from '../runtime/index.ts';
+import type { LinkPipe, PipeEnd } from './link-pipe.ts';
 
 /** Most that waits for one side before the other is no longer read: the fixed buffer of a direction. */
 export const PIPE_BUFFER_BYTES = 512 * 1024;
@@ -12,16 +13,6 @@ export const PIPE_SILENT_MS = 45_000;
 export const PIPE_STUCK_MS = 60_000;
 /** After one side ended, the other has this long to end too. */
 export const PIPE_LINGER_MS = 5_000;
-
-/** How a pipe came to its end. */
-export type PipeEnd =
-  /** That side's carrier was closed in good order. */
-  | { readonly kind: 'ended'; readonly side: Side }
-  /** That side's carrier broke. */
-  | { readonly kind: 'broken'; readonly side: Side }
-  | { readonly kind: 'silent' }
-  | { readonly kind: 'stuck' }
-  | { readonly kind: 'cut' };
 
 /** One direction: what was read from `from` goes to `to`, in order, at most `PIPE_BUFFER_BYTES` waiting. */
 interface Direction {
@@ -59,10 +50,10 @@ const hasRoom = (way: Direction): boolean =>
   way.to.writableLength + READ_BYTES <= PIPE_BUFFER_BYTES && way.written.length < PIPE_BUFFER_READS;
 
 /**
- * Copies bytes between the two carriers of a data link. Owns both sockets from its making. There is no timer in it:
- * the relay calls `tick` about once a second.
+ * Copies bytes between the two carriers of a data link, in this process. Owns both sockets from its making. There is no
+ * timer in it: the relay calls `tick` about once a second.
  */
-export class BytePipe {
+export class BytePipe implements LinkPipe {
   readonly #up: Direction;
   readonly #down: Direction;
   readonly #onEnd: (end: PipeEnd) => void;
@@ -82,29 +73,25 @@ export class BytePipe {
     this.#onEnd = onEnd;
   }
 
-  /** Bytes copied from gateway to agent. */
   get bytesUp(): number {
     return this.#up.bytes;
   }
 
-  /** Bytes copied from agent to gateway. */
   get bytesDown(): number {
     return this.#down.bytes;
   }
 
-  /** Bytes that were read and wait to be written, both directions. */
   get waitingBytes(): number {
     return this.#up.to.writableLength + this.#down.to.writableLength;
   }
 
-  /** Starts copying; the heads are what was read of each side before, and go first. */
   start(gatewayHead: Buffer, agentHead: Buffer): void {
     this.#attach(this.#up, 'gateway', gatewayHead);
     this.#attach(this.#down, 'agent', agentHead);
   }
 
-  /** Stops reading both sockets, drops the queues and resets both, all in this call. */
-  cut(): void {
+  /** All in this call. */
+  cut(): undefined {
     this.#destroy({ kind: 'cut' });
   }
 

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { CUT_AFTER_MS, FENCE_AFTER_MS } from './fence.ts';
+import { MAX_WORKERS } from './workers/pipe-workers.ts';
 
 const MAX_PORT = 65_535;
 const port = z.int().min(1).max(MAX_PORT);
@@ -55,6 +56,8 @@ export const relayConfigSchema = z.strictObject({
   audit: auditSchema,
   /** Addresses whose X-Forwarded-For is believed; behind any other proxy the source is the proxy. */
   trusted_proxies: z.array(z.string()).default([]),
+  /** Processes beside the node's own that copy the bytes of data links; 0: the node does it itself. */
+  workers: z.int().min(0).max(MAX_WORKERS).default(0),
   /** Links may go on this long after SIGTERM. */
   drain_seconds: z.number().positive().default(30),
 });

@@ -8,7 +8,7 @@ import {
   type Side,
 } from '../protocol/index.ts';
 import { type CloseReason, resetSocket } from '../runtime/index.ts';
-import { BytePipe, type PipeEnd } from './byte-pipe.ts';
+import type { JoinCarriers, LinkPipe, PipeEnd } from './link-pipe.ts';
 import { type HeldCredential, type Login, partyKeyOf } from './login.ts';
 
 /** One side of a link: whose, with which credential. */
@@ -32,9 +32,13 @@ export interface LinkFacts {
 
 /** What the relay does at the turns of a link's life. */
 export interface LinkEvents {
+  readonly join: JoinCarriers;
   onJoined(link: DataLink): void;
-  /** Once; `wasJoined` tells a link from a rendezvous that failed. */
-  onClosed(link: DataLink, reason: CloseReason, wasJoined: boolean): void;
+  /**
+   * Once, in the tick that ends it; `wasJoined` tells a link from a rendezvous that failed. `settled` resolves when no
+   * byte of it moves any more and its counts are final; undefined: they are.
+   */
+  onClosed(link: DataLink, reason: CloseReason, wasJoined: boolean, settled: Promise<void> | undefined): void;
 }
 
 interface Waiting {
@@ -49,6 +53,7 @@ const reasonOf = (end: PipeEnd): CloseReason => {
       return end.side === 'agent' ? 'agent_lost' : 'gateway_lost';
     case 'silent':
     case 'stuck':
+    case 'lost':
       return 'link_lost';
     case 'cut':
       return 'internal';
@@ -70,7 +75,7 @@ export class DataLink {
   readonly #events: LinkEvents;
   #state: RendezvousState = OFFERED;
   #waiting: Waiting | undefined;
-  #pipe: BytePipe | undefined;
+  #pipe: LinkPipe | undefined;
 
   constructor(facts: LinkFacts, events: LinkEvents) {
     this.id = facts.id;
@@ -135,7 +140,7 @@ export class DataLink {
     this.sinceMs = nowMs;
     const second = { socket, head };
     const [gateway, agent] = side === 'agent' ? [first, second] : [second, first];
-    const pipe = new BytePipe(gateway.socket, agent.socket, nowMs, (end) => this.#pipeEnded(end));
+    const pipe = this.#events.join(gateway.socket, agent.socket, nowMs, (end) => this.#pipeEnded(end));
     this.#pipe = pipe;
     this.#events.onJoined(this);
     pipe.start(gateway.head, agent.head);
@@ -175,8 +180,8 @@ export class DataLink {
     if (this.#state.kind !== 'closed') return;
     if (this.#waiting !== undefined) resetSocket(this.#waiting.socket);
     this.#waiting = undefined;
-    this.#pipe?.cut();
-    this.#events.onClosed(this, this.#state.reason, before.kind === 'joined');
+    const settled = this.#pipe?.cut();
+    this.#events.onClosed(this, this.#state.reason, before.kind === 'joined', settled);
   }
 
   #pipeEnded(end: PipeEnd): void {

@@ -23,7 +23,7 @@ export interface EnforcementOptions {
   readonly audit: Pick<AuditLog, 'note'>;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Told how long the synchronous part took, seconds. */
+  /** Told how long the last pipe took to be cut, seconds. */
   readonly observe: (seconds: number) => void;
 }
 
@@ -37,18 +37,25 @@ export class RevocationEnforcement {
     this.#ledger = new AnswerLedger(options);
   }
 
-  /** Synchronous up to the notices; acknowledges at once and again as agents answer, however late. */
+  /**
+   * Synchronous up to the notices; acknowledges when the last pipe is cut, and again as agents answer, however late.
+   */
   enforce(revocation: Revocation): undefined {
     const { clock, links, logins, observe } = this.#options;
     const startedMs = clock.monotonicMs();
     const reason: CloseReason = revocation.kind;
     const cut = links.cutWhere((link) => link.isBoundTo(revocation.key_id), reason);
     const emptied = this.#dropCredentials(revocation.key_id, reason);
-    const ms = clock.monotonicMs() - startedMs;
-    observe(ms / 1000);
     const told = logins.connected();
-    this.#ledger.open(revocation, { links: cut, ms }, told);
-    void this.#tell(revocation, told, emptied, startedMs);
+    this.#ledger.open(revocation, cut, told);
+    const enforced = (): void => {
+      const ms = clock.monotonicMs() - startedMs;
+      observe(ms / 1000);
+      this.#ledger.enforced(revocation, ms);
+    };
+    const settled = links.settled();
+    if (settled === undefined) enforced();
+    void this.#tell(revocation, told, emptied, startedMs, settled?.then(enforced));
     return undefined;
   }
 
@@ -87,6 +94,7 @@ export class RevocationEnforcement {
     told: readonly Login[],
     emptied: readonly Login[],
     startedMs: number,
+    enforced: Promise<void> | undefined,
   ): Promise<void> {
     const { clock, logger, logins } = this.#options;
     const silent: Login[] = [];
@@ -101,7 +109,7 @@ export class RevocationEnforcement {
         );
       }
     };
-    await Promise.all(told.map(tellOne));
+    await Promise.all([enforced, ...told.map(tellOne)]);
     const ms = clock.monotonicMs() - startedMs;
     const { links, streams } = this.#ledger.settle(revocation, ms);
     this.#note(revocation, links, streams, ms);

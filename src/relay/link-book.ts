@@ -18,6 +18,7 @@ import {
 } from '../runtime/index.ts';
 import { DataLink, type LinkParty } from './data-link.ts';
 import type { Fence } from './fence.ts';
+import type { JoinCarriers } from './link-pipe.ts';
 import type { HeldCredential, Login } from './login.ts';
 
 /** Links of one login, protocol.md "Rendezvous". */
@@ -36,8 +37,12 @@ export interface LinkBookOptions {
   readonly isRevoked: (keyId: string) => boolean;
   /** Agents that serve a connection now, each with its publication's credential and SPKI. */
   readonly publishers: (connection: string) => readonly LinkParty[];
+  readonly join: JoinCarriers;
   readonly onJoined: (link: DataLink) => void;
-  readonly onClosed: (link: DataLink, reason: CloseReason, wasJoined: boolean) => void;
+  /** In the tick that ends a link. */
+  readonly onClosed: (link: DataLink, reason: CloseReason) => void;
+  /** No byte of the link moves any more and its counts are final: in the same tick, or when a pipe worker has said so. */
+  readonly onSettled: (link: DataLink, reason: CloseReason, wasJoined: boolean) => void;
 }
 
 const refuse = (code: CloseReason, detail: string, retry_after_ms?: number): LinkRefusal => ({
@@ -53,6 +58,7 @@ export class LinkBook {
   readonly #links = new Map<string, DataLink>();
   readonly #tokens = new TokenBook<DataLink>();
   readonly #deadlines: TimerWheel;
+  readonly #settling = new Set<Promise<void>>();
   #closed: CloseReason | undefined;
 
   constructor(options: LinkBookOptions) {
@@ -110,8 +116,9 @@ export class LinkBook {
         monotonicMs: clock.monotonicMs(),
       },
       {
+        join: this.#options.join,
         onJoined: (joined) => this.#joined(joined),
-        onClosed: (closed, reason, wasJoined) => this.#gone(closed, reason, wasJoined),
+        onClosed: (closed, reason, wasJoined, settled) => this.#gone(closed, reason, wasJoined, settled),
       },
     );
     this.#links.set(link.id, link);
@@ -195,6 +202,12 @@ export class LinkBook {
     return joined;
   }
 
+  /** Undefined when no byte of a link that was cut moves any more; else what resolves when that is so. Never rejects. */
+  settled(): Promise<void> | undefined {
+    if (this.#settling.size === 0) return undefined;
+    return Promise.all(this.#settling).then(() => undefined);
+  }
+
   /** The same process has logged in anew: its links follow. */
   adopt(login: Login, secret: string): void {
     const claim = { role: login.role, name: login.name, instance: login.instance, instanceSecret: secret };
@@ -265,12 +278,22 @@ export class LinkBook {
     this.#options.onJoined(link);
   }
 
-  #gone(link: DataLink, reason: CloseReason, wasJoined: boolean): void {
+  #gone(link: DataLink, reason: CloseReason, wasJoined: boolean, settled: Promise<void> | undefined): void {
     this.#links.delete(link.id);
     for (const { login } of [link.gateway, link.agent]) {
       login.linkCount -= 1;
       if (!wasJoined) login.handshakeCount -= 1;
     }
-    this.#options.onClosed(link, reason, wasJoined);
+    const { onClosed, onSettled } = this.#options;
+    onClosed(link, reason);
+    if (settled === undefined) {
+      onSettled(link, reason, wasJoined);
+      return;
+    }
+    const settling = settled.then(() => {
+      this.#settling.delete(settling);
+      onSettled(link, reason, wasJoined);
+    });
+    this.#settling.add(settling);
   }
 }

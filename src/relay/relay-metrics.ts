@@ -2,6 +2,7 @@ import { Counter, Gauge, Histogram } from 'prom-client';
 import { METRIC_PREFIX, type Registry } from '../runtime/index.ts';
 import type { LinkBook } from './link-book.ts';
 import type { LoginBook } from './login-book.ts';
+import type { PipeWorkers } from './workers/pipe-workers.ts';
 
 export interface RelayMetrics {
   linkClosed(reason: string, bytesUp: number, bytesDown: number): void;
@@ -10,7 +11,12 @@ export interface RelayMetrics {
 }
 
 /** Registers the relay's own metrics; gauges are read when scraped. */
-export const relayMetrics = (registry: Registry, links: LinkBook, logins: LoginBook): RelayMetrics => {
+export const relayMetrics = (
+  registry: Registry,
+  links: LinkBook,
+  logins: LoginBook,
+  workers: PipeWorkers,
+): RelayMetrics => {
   const registers = [registry];
   const linkStates = ['offered', 'half', 'joined'] as const;
   new Gauge({
@@ -46,6 +52,17 @@ export const relayMetrics = (registry: Registry, links: LinkBook, logins: LoginB
         this.set({ role, state: 'up' }, up);
         this.set({ role, state: 'down' }, ofRole.length - up);
       }
+    },
+  });
+  new Gauge({
+    name: `${METRIC_PREFIX}workers`,
+    help: 'Pipe workers by whether they carry data links.',
+    labelNames: ['state'],
+    registers,
+    collect() {
+      const all = workers.status();
+      for (const state of ['up', 'down'] as const)
+        this.set({ state }, all.filter((worker) => worker.state === state).length);
     },
   });
   const bytes = new Counter({

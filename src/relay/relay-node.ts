@@ -27,6 +27,7 @@ import { LoginSession } from './login-session.ts';
 import { createOwnHttps } from './own-https.ts';
 import { RelayEvidence } from './relay-evidence.ts';
 import { type RelayMetrics, relayMetrics } from './relay-metrics.ts';
+import { PipeWorkers, type WorkerStatus } from './workers/pipe-workers.ts';
 
 const TICK_MS = 1_000;
 /** Every login is told this often whether the node hears its control database. */
@@ -42,6 +43,8 @@ export interface RelayNodeOptions {
   readonly listen: readonly string[];
   readonly tls: { readonly cert: string; readonly key: string };
   readonly trustedProxies?: readonly string[];
+  /** Processes that copy the bytes of data links; 0, the default: this one. */
+  readonly workers?: number;
   readonly fenceAfterMs?: number;
   readonly cutAfterMs?: number | 'never';
   readonly control: Pick<Control, 'admission' | 'connections' | 'revocations'>;
@@ -69,6 +72,7 @@ export class RelayNode {
   readonly #gate: Gatekeeper;
   readonly #sessions = new Map<Login, LoginSession>();
   readonly #https: HttpsServer;
+  readonly #workers: PipeWorkers;
   #notices: { readonly link: DataLink; readonly reason: CloseReason }[] = [];
   #ticker: Timer | undefined;
   #ticks = 0;
@@ -91,6 +95,7 @@ export class RelayNode {
       onExpired: (_login, held) => this.#expired(held),
       onForgotten: (login, reason) => this.#forgotten(login, reason),
     });
+    this.#workers = new PipeWorkers({ count: options.workers ?? 0, clock, logger });
     this.#evidence = new RelayEvidence({ audit, namespace, node, clock });
     this.#gate = new Gatekeeper({ namespace, fence: this.#fence, logins: this.#logins, revocations });
     this.#links = new LinkBook({
@@ -101,9 +106,11 @@ export class RelayNode {
       isRevoked: (keyId) => revocations.isRevoked(keyId) !== undefined,
       publishers: (connection) => this.#logins.publishers(connection),
       onJoined: (link) => this.#evidence.linkOpened(link),
-      onClosed: (link, reason, wasJoined) => this.#closed(link, reason, wasJoined),
+      join: (gateway, agent, nowMs, onEnd) => this.#workers.join(gateway, agent, nowMs, onEnd),
+      onClosed: (link, reason) => this.#closed(link, reason),
+      onSettled: (link, reason, wasJoined) => this.#settled(link, reason, wasJoined),
     });
-    this.#metrics = relayMetrics(options.registry, this.#links, this.#logins);
+    this.#metrics = relayMetrics(options.registry, this.#links, this.#logins, this.#workers);
     this.#authFailures = new AuthFailures(audit, { namespace, relay: node }, clock);
     this.#refusals = new LinkRefusals({ audit, failures: this.#failures, namespace, node, clock });
     this.#endpoint = new ControlEndpoint({
@@ -158,6 +165,7 @@ export class RelayNode {
    * @throws AppError ERR_LISTEN_REFUSED
    */
   async listen(): Promise<string[]> {
+    await this.#workers.start();
     const bound = await this.#acceptor.listen();
     this.#ticker = this.#options.clock.every(TICK_MS, () => this.#tick()).unref();
     return bound;
@@ -187,12 +195,19 @@ export class RelayNode {
   }
 
   /** Counts for `/status`. */
-  status(): { logins: number; links: number; admits: boolean; draining: boolean } {
+  status(): {
+    logins: number;
+    links: number;
+    admits: boolean;
+    draining: boolean;
+    workers: readonly WorkerStatus[];
+  } {
     return {
       logins: this.#logins.size,
       links: this.#links.size,
       admits: this.#fence.admits,
       draining: this.#draining,
+      workers: this.#workers.status(),
     };
   }
 
@@ -222,12 +237,14 @@ export class RelayNode {
     this.#ticker?.cancel();
     this.#links.cutWhere(() => true, 'relay_shutdown');
     this.#sendNotices();
+    await this.#links.settled();
     for (const login of this.#logins.all()) this.#logins.forget(login, 'relay_shutdown');
     this.#logins.close();
     this.#links.close();
     this.#authFailures.close();
     this.#refusals.close();
     await this.#acceptor.close();
+    await this.#workers.close();
     this.#https.close();
   }
 
@@ -341,10 +358,13 @@ export class RelayNode {
     }
   }
 
-  #closed(link: DataLink, reason: CloseReason, wasJoined: boolean): void {
+  #settled(link: DataLink, reason: CloseReason, wasJoined: boolean): void {
     if (wasJoined) this.#metrics.linkClosed(reason, link.bytesUp, link.bytesDown);
     else this.#metrics.linkRefused(reason);
     this.#evidence.linkClosed(link, reason, wasJoined);
+  }
+
+  #closed(link: DataLink, reason: CloseReason): void {
     if (this.#notices.length === 0) queueMicrotask(() => this.#sendNotices());
     this.#notices.push({ link, reason });
     if (this.#links.size === 0) this.#onIdle?.();
@@ -362,6 +382,7 @@ export class RelayNode {
   #tick(): void {
     this.#ticks += 1;
     this.#links.tick();
+    this.#workers.tick();
     const { admits } = this.#fence;
     const changed = admits !== this.#wasAdmitting;
     this.#wasAdmitting = admits;

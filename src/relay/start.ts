@@ -145,6 +145,7 @@ export const startRelay = async (config: RelayConfig, deps: RelayDeps): Promise<
       listen: config.listen,
       tls,
       trustedProxies: config.trusted_proxies,
+      workers: config.workers,
       fenceAfterMs,
       cutAfterMs,
       control,

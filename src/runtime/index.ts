@@ -27,7 +27,8 @@ export {
 export { createLogger, type Logger, type LoggerOptions, silentLogger } from './logger.ts';
 export { randomBytes, randomFraction, uuidv7 } from './random.ts';
 export { cleanText, MAX_FOREIGN_TEXT, terminalText, withoutZone } from './text.ts';
-export { startWorker } from './worker.ts';
+export { MALLOC_SETTINGS, NODE_FLAGS } from './memory.ts';
+export { startProcess, startWorker } from './worker.ts';
 export {
   ConfigError,
   type ConfigProblem,

@@ -1,4 +1,4 @@
-// The first file of a worker thread where TypeScript runs unbuilt (tests). The loader does not reach from the main
+// The first file of a worker thread or process where TypeScript runs unbuilt (tests). The loader does not reach from the main
 // thread into workers, so each registers its own before it imports the real file, whose URL is the last argument.
 import { register } from 'tsx/esm/api';
 

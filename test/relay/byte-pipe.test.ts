@@ -9,8 +9,8 @@ import {
   PIPE_LINGER_MS,
   PIPE_SILENT_MS,
   PIPE_STUCK_MS,
-  type PipeEnd,
 } from '../../src/relay/byte-pipe.ts';
+import type { PipeEnd } from '../../src/relay/link-pipe.ts';
 
 const opened: Socket[] = [];
 afterEach(() => {

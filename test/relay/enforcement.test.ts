@@ -20,14 +20,14 @@ const revocation = (id: string): Revocation => ({
 });
 
 /** An enforcement whose agents answer as told; everything but the wire and the links is real. */
-const setUp = () => {
+const setUp = (settled?: Promise<undefined>) => {
   const clock = new ManualClock();
   const acknowledged: Acknowledgement[] = [];
   const logins = new LoginBook({ clock, onExpired: () => undefined, onForgotten: () => undefined });
   const enforcement = new RevocationEnforcement({
     node: 'node-1',
     namespace: 'test',
-    links: { cutWhere: () => 2 } as unknown as LinkBook,
+    links: { cutWhere: () => 2, settled: () => settled } as unknown as LinkBook,
     logins,
     feed: { acknowledge: (_id, acknowledgement) => acknowledged.push(acknowledgement) },
     audit: { note: () => undefined },
@@ -94,4 +94,18 @@ test('another process of the same name does not answer for one that is silent, u
   );
   await nextTurn();
   assert.deepEqual(pendingOf(acknowledged), []);
+});
+
+test('nothing is acknowledged before a pipe worker has confirmed the cut', async () => {
+  let confirm: (value: undefined) => void = () => undefined;
+  const cut = new Promise<undefined>((resolve) => (confirm = resolve));
+  const { acknowledged, enforcement, agent, clock } = setUp(cut);
+  agent('quick', 'i1', async () => ack(3));
+  enforcement.enforce(revocation('r1'));
+  await nextTurn();
+  assert.equal(acknowledged.length, 0);
+  clock.advance(25);
+  confirm(undefined);
+  await nextTurn();
+  assert.deepEqual(acknowledged.at(-1), { links: 2, streams: 3, ms: 25, pendingAgents: [] });
 });

@@ -1,16 +1,20 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { appendFileSync, closeSync, existsSync, openSync, readFileSync, renameSync, statSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { AppError, type Clock, environment, messageOf } from '../../runtime/index.ts';
+import {
+  AppError,
+  type Clock,
+  environment,
+  MALLOC_SETTINGS,
+  messageOf,
+  NODE_FLAGS,
+} from '../../runtime/index.ts';
 import { packageRoot } from '../version.ts';
 
 /** A process that keeps dying ends `up`: this many deaths within the window. */
 const MAX_DEATHS = 4;
 const DEATH_WINDOW_MS = 30_000;
 const RESTART_DELAY_MS = 250;
-/** Both as in the first line of bin/sallyport: see docs/adr/0005-memory-of-a-process-that-moves-data.md. */
-export const NODE_FLAGS = ['--min-semi-space-size=16'];
-export const MALLOC_SETTINGS = { MALLOC_TRIM_THRESHOLD_: '134217728', MALLOC_MMAP_THRESHOLD_: '4194304' };
 /** A log beyond this is set aside (one generation) when its process starts. */
 const MAX_LOG_BYTES = 16 * 1024 * 1024;
 /** Who was killed had no last words. */
