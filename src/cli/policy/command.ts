@@ -4,6 +4,7 @@ import { buildBundle, checkPolicies, diagnosticText, findOpa } from '../../polic
 import { AppError, EXIT } from '../../runtime/index.ts';
 import type { CliErrorCode } from '../errors.ts';
 import { outputOf } from '../output.ts';
+import { newCommand } from './new.ts';
 
 interface BuildFlags {
   readonly output: string;
@@ -41,7 +42,8 @@ const check = async (directory: string, _flags: object, command: Command): Promi
 
 /** `sallyport policy …` */
 export const policyCommand = (program: Command): void => {
-  const policy = program.command('policy').description('write, check and build policy bundles');
+  const policy = program.command('policy').description('write, check, test and build policy bundles');
+  newCommand(policy);
   policy
     .command('build')
     .description('compile a policy directory into a bundle; connects to nothing, needs opa')
