@@ -38,4 +38,6 @@ export { checkPolicies } from './tool/check.ts';
 export { type Diagnostic, diagnosticText } from './tool/diagnostic.ts';
 export { findOpa, OPA_VERSION } from './tool/opa.ts';
 export { DEFAULT_BUNDLE_FILE, SHIPPED_POLICIES } from './tool/paths.ts';
-export { type SkeletonConnection, writePolicySkeleton } from './tool/skeleton.ts';
+export { writePolicySkeleton } from './tool/skeleton.ts';
+export type { SkeletonConnection } from './tool/skeleton-files.ts';
+export { type PolicyTestReport, type ShownAnswer, testPolicies, type VectorReport } from './tool/test.ts';

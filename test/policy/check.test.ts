@@ -83,7 +83,7 @@ const cases: Readonly<Record<string, readonly [Readonly<Record<string, string>>,
   ],
   'a malformed vector': [
     { 'vectors/x.yaml': '- name: a\n' },
-    /^vectors:1:1: vectors\/x\.yaml: .*\(vectors\)$/,
+    /^vectors\/x\.yaml:1:3: vector 1: input: .*\(vectors\)$/,
   ],
 };
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import {
@@ -8,9 +8,11 @@ import {
   checkPolicies,
   diagnosticText,
   type SkeletonConnection,
+  testPolicies,
   writePolicySkeleton,
 } from '../../src/policy/index.ts';
-import { sallyport, scratch, testOpa, write } from './support.ts';
+import { readBundle } from '../../src/policy/bundle/bundle.ts';
+import { bin, sallyport, scratch, testOpa, write } from './support.ts';
 
 const of = (name: string, host = `${name}.example`, port = 80): SkeletonConnection => ({
   name,
@@ -36,11 +38,11 @@ test('the skeleton passes its own check, its tests, and builds', async (t) => {
   const orders = readFileSync(join(directory, 'sallyport/allow/orders_db.rego'), 'utf8');
   assert.match(orders, /publish\["orders-db"\]/);
   assert.deepEqual((await checkPolicies(directory, opa)).map(diagnosticText), []);
-  const tested = spawnSync(opa, ['test', '.', '-b', '--ignore', 'vectors'], {
-    cwd: directory,
-    encoding: 'utf8',
-  });
-  assert.match(tested.stdout, new RegExp(`^PASS: ${String(4 * CONNECTIONS.length)}/`, 'm'), tested.stdout);
+  const { ok, tests, vectors } = await testPolicies(directory, opa);
+  assert.ok(ok, JSON.stringify({ tests, vectors: vectors.filter((vector) => !vector.ok) }));
+  assert.equal(tests.passed, 4 * CONNECTIONS.length);
+  assert.equal(vectors.length, 7 + 4 * CONNECTIONS.length);
+  assert.ok(tests.coverage.every(({ percent }) => percent === 100));
   const built = await buildBundle(directory, undefined, { opa });
   assert.equal(built.rules, 2 * CONNECTIONS.length);
   assert.equal(built.vectors, 7 + 4 * CONNECTIONS.length);
@@ -60,12 +62,19 @@ test('nothing is overwritten, and a fresh repository is as good as an empty dire
   assert.ok(!existsSync(join(other, '.manifest')));
 });
 
-test('policy new writes what it says, and it is fit to check', async (t) => {
+test('policy new writes what it says, and its ci recipe finds what is wrong', async (t) => {
   const directory = join(scratch(t), 'policy');
   const env = { SALLYPORT_OPA: await testOpa() };
   const made = sallyport(['--json', 'policy', 'new', directory, '--publish', 'web=web.example:443'], env);
   assert.equal(made.status, 0, made.stderr);
   assert.deepEqual(JSON.parse(made.stdout), { directory, connections: ['web'] });
-  assert.equal(sallyport(['policy', 'check', directory], env).status, 0);
+  const bundle = join(directory, 'bundle.tar.gz');
+  const ci = (): number | null =>
+    spawnSync(join(directory, 'ci.sh'), { env: { ...process.env, ...env, SALLYPORT: bin } }).status;
+  assert.equal(ci(), 0);
+  assert.equal((await readBundle(readFileSync(bundle))).catalog.length, 2);
+  const vectors = join(directory, 'vectors/web.yaml');
+  writeFileSync(vectors, readFileSync(vectors, 'utf8').replace('allow: true', 'allow: false'));
+  assert.equal(ci(), 1);
   assert.equal(sallyport(['policy', 'new', join(directory, 'x'), '--publish', 'web']).status, 2);
 });

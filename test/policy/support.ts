@@ -18,7 +18,7 @@ import {
 import { isAppError, silentLogger, systemClock } from '../../src/runtime/index.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
-const bin = join(root, 'bin/sallyport');
+export const bin = join(root, 'bin/sallyport');
 export const ORDERS = fileURLToPath(new URL('./fixtures/orders', import.meta.url));
 
 /** OPA, built from its pinned module when there is none: about a minute, once. */

@@ -5,6 +5,7 @@ import { AppError, EXIT } from '../../runtime/index.ts';
 import type { CliErrorCode } from '../errors.ts';
 import { outputOf } from '../output.ts';
 import { newCommand } from './new.ts';
+import { testCommand } from './test.ts';
 
 interface BuildFlags {
   readonly output: string;
@@ -57,4 +58,5 @@ export const policyCommand = (program: Command): void => {
     .description('check a policy directory: opa, formatting, our lints; connects to nothing, needs opa')
     .argument('<dir>', 'policy directory')
     .action(check);
+  testCommand(policy);
 };

@@ -1,7 +1,13 @@
 import { isIP } from 'node:net';
 import { normalizeAddress } from '../address.ts';
 import { guardAddress } from '../guard.ts';
-import type { SkeletonConnection } from './skeleton.ts';
+
+/** A connection that a new policy directory has an allow-list for. */
+export interface SkeletonConnection {
+  readonly name: string;
+  /** Port 1 to 65535. */
+  readonly target: { readonly host: string; readonly port: number };
+}
 
 const PLAIN_NAME = /^[a-z][a-z0-9]*$/;
 /** Words of Rego that may not follow a dot. */

@@ -10,16 +10,10 @@ import {
   MANIFEST_TEXT,
   readmeOf,
   regoOf,
+  type SkeletonConnection,
   testOf,
   vectorsOf,
 } from './skeleton-files.ts';
-
-/** A connection that a new policy directory has an allow-list for. */
-export interface SkeletonConnection {
-  readonly name: string;
-  /** Port 1 to 65535. */
-  readonly target: { readonly host: string; readonly port: number };
-}
 
 /** What every policy directory has as it was shipped. */
 const SHIPPED = [
