@@ -41,3 +41,4 @@ export { DEFAULT_BUNDLE_FILE, SHIPPED_POLICIES } from './tool/paths.ts';
 export { writePolicySkeleton } from './tool/skeleton.ts';
 export type { SkeletonConnection } from './tool/skeleton-files.ts';
 export { type PolicyTestReport, type ShownAnswer, testPolicies, type VectorReport } from './tool/test.ts';
+export { inspectBundle, type Inspection } from './tool/inspect.ts';

@@ -4,6 +4,7 @@ import { buildBundle, checkPolicies, diagnosticText, findOpa } from '../../polic
 import { AppError, EXIT } from '../../runtime/index.ts';
 import type { CliErrorCode } from '../errors.ts';
 import { outputOf } from '../output.ts';
+import { inspectCommand } from './inspect.ts';
 import { newCommand } from './new.ts';
 import { testCommand } from './test.ts';
 
@@ -59,4 +60,5 @@ export const policyCommand = (program: Command): void => {
     .argument('<dir>', 'policy directory')
     .action(check);
   testCommand(policy);
+  inspectCommand(policy);
 };
