@@ -42,3 +42,5 @@ export { writePolicySkeleton } from './tool/skeleton.ts';
 export type { SkeletonConnection } from './tool/skeleton-files.ts';
 export { type PolicyTestReport, type ShownAnswer, testPolicies, type VectorReport } from './tool/test.ts';
 export { inspectBundle, type Inspection } from './tool/inspect.ts';
+export { type AskedInput, readAskedInput } from './tool/asked-input.ts';
+export { explainInput, type ExplainedAddress, type Explanation } from './tool/explain.ts';

@@ -4,6 +4,7 @@ import { buildBundle, checkPolicies, diagnosticText, findOpa } from '../../polic
 import { AppError, EXIT } from '../../runtime/index.ts';
 import type { CliErrorCode } from '../errors.ts';
 import { outputOf } from '../output.ts';
+import { explainCommand } from './explain.ts';
 import { inspectCommand } from './inspect.ts';
 import { newCommand } from './new.ts';
 import { testCommand } from './test.ts';
@@ -61,4 +62,5 @@ export const policyCommand = (program: Command): void => {
     .action(check);
   testCommand(policy);
   inspectCommand(policy);
+  explainCommand(policy);
 };

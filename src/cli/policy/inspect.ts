@@ -1,19 +1,8 @@
-import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import { inspectBundle, type Inspection } from '../../policy/index.ts';
-import { AppError, EXIT, foreignCodeOf, messageOf } from '../../runtime/index.ts';
-import type { CliErrorCode } from '../errors.ts';
+import { EXIT } from '../../runtime/index.ts';
 import { type Output, outputOf } from '../output.ts';
-
-/** The bytes of a bundle file. @throws AppError ERR_CLI_USAGE when it cannot be read */
-export const readBundleFile = (file: string): Buffer => {
-  try {
-    return readFileSync(file);
-  } catch (cause) {
-    const why = foreignCodeOf(cause) ?? messageOf(cause);
-    throw new AppError<CliErrorCode>('ERR_CLI_USAGE', `bundle ${file} cannot be read: ${why}`, { cause });
-  }
-};
+import { readBundleFile } from './bundle-argument.ts';
 
 const signedText = ({ signatures }: Inspection): string =>
   signatures.length === 0

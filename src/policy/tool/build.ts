@@ -38,7 +38,8 @@ interface SourceManifest {
 
 /** Bundles hold no secret: whoever runs the agent may read them. */
 const BUNDLE_MODE = 0o644;
-const EXPLAIN = 'sallyport/decision/explain';
+/** The entrypoint that tells everything that was weighed; no agent asks it. */
+export const EXPLAIN = 'sallyport/decision/explain';
 
 const failure = (what: string, cause?: unknown): AppError<PolicyErrorCode> =>
   new AppError('ERR_POLICY_SOURCE', what, { cause });
