@@ -44,3 +44,5 @@ export { type PolicyTestReport, type ShownAnswer, testPolicies, type VectorRepor
 export { inspectBundle, type Inspection } from './tool/inspect.ts';
 export { type AskedInput, readAskedInput } from './tool/asked-input.ts';
 export { explainInput, type ExplainedAddress, type Explanation } from './tool/explain.ts';
+export { type AnswerChange, type BundleDiff, diffBundles, type EntryChanges } from './tool/diff.ts';
+export type { BundleGrant } from './tool/bundle-grants.ts';

@@ -86,8 +86,12 @@ test('answers differ in any field, and when one engine alone has none', () => {
   const other = { ok: true, verdict: { ...verdict, obligations: { recheck_seconds: 61 } } } as const;
   assert.match(differences(one, other).join(), /^obligations: wasm says \{"recheck_seconds":60\}, opa /);
   const none = { ok: false, detail: 'policy_error: undefined result' } as const;
-  assert.match(differences(one, none).join(), /opa has no verdict/);
-  assert.match(differences(none, one).join(), /opa has a verdict/);
+  assert.match(differences(one, none).join(), /^error: wasm says "a verdict", opa policy_error: undefined/);
+  assert.match(
+    differences(none, one).join(),
+    /^error: wasm says policy_error: undefined result, opa "a verdict"/,
+  );
+  assert.deepEqual(differences(none, { ok: false, detail: 'another' }), []);
 });
 
 test('an input whose evaluation fails fails alone, in both engines', async (t) => {
@@ -102,20 +106,26 @@ picked := "b" if input.source.address == "198.51.100.77"
 # custom: {id: conflicting, owner: o@example.com}
 deny["*"] contains rego.metadata.rule() if picked == "c"
 `;
-  const text = `${vectorsText}
-- name: a source that makes two values of one rule
+  // More of them than open a breaker of the engine, and after them one that is in order.
+  const sources = ['one', 'two', 'three', 'four'].map(
+    (name) => `
+- name: conflict ${name}
   input:
     <<: *stream
+    namespace: ${name}.example.com
     source: {gateway: gw1, gateway_proved: false, address: 198.51.100.77}
   expect: {allow: false}
-`;
+`,
+  );
+  const last = '\n- name: last\n  input: {<<: *stream, namespace: last}\n  expect: {allow: true}\n';
+  const text = `${vectorsText}${sources.join('')}${last}`;
   const directory = policyDirectory(t, { 'sallyport/allow/conflict.rego': conflict }, ORDERS);
   write(directory, { 'vectors/orders.yaml': text });
   const { vectors } = await testPolicies(directory, await testOpa());
   const failing = vectors.filter(({ ok }) => !ok);
   assert.deepEqual(
     failing.map(({ name }) => name),
-    ['a source that makes two values of one rule'],
+    ['conflict one', 'conflict two', 'conflict three', 'conflict four'],
   );
   assert.ok('error' in (failing[0]?.actual ?? {}));
   assert.match(JSON.stringify(failing[0]?.opa), /conflict/);

@@ -4,6 +4,7 @@ import { buildBundle, checkPolicies, diagnosticText, findOpa } from '../../polic
 import { AppError, EXIT } from '../../runtime/index.ts';
 import type { CliErrorCode } from '../errors.ts';
 import { outputOf } from '../output.ts';
+import { diffCommand } from './diff.ts';
 import { explainCommand } from './explain.ts';
 import { inspectCommand } from './inspect.ts';
 import { newCommand } from './new.ts';
@@ -63,4 +64,5 @@ export const policyCommand = (program: Command): void => {
   testCommand(policy);
   inspectCommand(policy);
   explainCommand(policy);
+  diffCommand(policy);
 };

@@ -52,14 +52,17 @@ export type Answer =
   /** No verdict: the stream would be denied. */
   | { readonly ok: false; readonly detail: string };
 
-/** Asks the engine one vector; never rejects. */
-export const askVector = async (engine: EnginePool, { input }: Pick<Vector, 'input'>): Promise<Answer> => {
+/** Asks the engine one vector; never rejects. Failures are the vector's own: they open no breaker for the others. */
+export const askVector = async (
+  engine: EnginePool,
+  { name, input }: Pick<Vector, 'name' | 'input'>,
+): Promise<Answer> => {
   const request = {
     action: input.action,
     input: JSON.stringify(input),
     addresses: [input.target.address],
   };
-  const outcome = await engine.evaluate(request, KIND, 'open');
+  const outcome = await engine.evaluate(request, `${KIND} ${name}`, 'open');
   if (outcome.kind === 'failed') return { ok: false, detail: `${outcome.reason}: ${outcome.detail}` };
   const verdict = outcome.verdicts[0];
   return verdict === undefined ? { ok: false, detail: 'no verdict' } : { ok: true, verdict };

@@ -8,7 +8,7 @@ import { ENTRYPOINT } from '../engine/messages.ts';
 import type { PolicyErrorCode } from '../errors.ts';
 import { catalogOf, readRuleHeads } from './catalog.ts';
 import { diagnosticText } from './diagnostic.ts';
-import { checkLibrary } from './library.ts';
+import { checkLibrary, LIBRARY_FILES } from './library.ts';
 import { findOpa, runOpa } from './opa.ts';
 import { SHIPPED_POLICIES } from './paths.ts';
 import { IGNORE_ARGS, regoFiles } from './sources.ts';
@@ -117,6 +117,10 @@ export const buildBundle = async (
   const opa = options.opa ?? (await findOpa());
   const catalog = catalogOf(await readRuleHeads(opa, root, regoFiles(root)));
   const files = await compile(root, opa);
+  // OPA writes sources anew and drops some comments: lines of the catalog would then name others.
+  for (const name of regoFiles(root)) {
+    if (files.has(name) && !LIBRARY_FILES.includes(name)) files.set(name, readFileSync(join(root, name)));
+  }
   const manifest = {
     ...compiledManifest(files.get(BUNDLE_FILE.manifest)),
     revision,

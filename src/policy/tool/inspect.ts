@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { readArchive } from '../bundle/archive.ts';
 import { BUNDLE_FILE, type CatalogEntry, parseManifest, readBundle } from '../bundle/bundle.ts';
 import { ENTRYPOINT } from '../engine/messages.ts';
+import { grantsOf } from './bundle-grants.ts';
 import { runTrial } from './trial.ts';
 
 /** What a signature of a bundle says of itself; nothing of it has been verified. */
@@ -63,20 +64,6 @@ const claimedSignatures = (content: Buffer | undefined): ClaimedSignature[] => {
   });
 };
 
-const dataSchema = z.object({
-  sallyport: z
-    .object({ grants: z.record(z.string(), z.record(z.string(), z.array(z.unknown()))).optional() })
-    .optional(),
-});
-
-const grantsOf = (dataText: string): number => {
-  const parsed = dataSchema.safeParse(JSON.parse(dataText));
-  const connections = Object.values(parsed.data?.sallyport?.grants ?? {});
-  return connections
-    .flatMap((principals) => Object.values(principals))
-    .reduce((sum, list) => sum + list.length, 0);
-};
-
 /**
  * What a bundle is, without trusting it: it is read within bounds and started in a thread of its own.
  * @throws AppError ERR_POLICY_ARCHIVE, ERR_POLICY_BUNDLE
@@ -101,7 +88,7 @@ export const inspectBundle = async (bytes: Buffer): Promise<Inspection> => {
     files: [...files].map(([name, content]) => ({ name, bytes: content.length })),
     catalog: bundle.catalog,
     vectors: bundle.vectors.length,
-    grants: grantsOf(dataText),
+    grants: grantsOf(dataText).length,
     builtins: trial.kind === 'builtins' ? trial.names : [],
     problem: trial.kind === 'failed' ? trial.detail : undefined,
   };

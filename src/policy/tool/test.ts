@@ -46,19 +46,23 @@ export const shownAnswer = (answer: Answer): ShownAnswer => {
 
 const VERDICT_FIELDS = ['allow', 'rule', 'rules', 'reasons', 'obligations', 'recheck_at'] as const;
 
-/** Where two answers to one input differ, field by field: the whole verdict, not only what a vector expects. */
-export const differences = (wasm: Answer, opa: Answer): string[] => {
-  if (wasm.ok && opa.ok) {
-    const show = (verdict: Verdict, field: (typeof VERDICT_FIELDS)[number]): string =>
-      JSON.stringify(verdict[field]);
-    return VERDICT_FIELDS.filter((field) => !isDeepStrictEqual(wasm.verdict[field], opa.verdict[field])).map(
-      (field) => `${field}: wasm says ${show(wasm.verdict, field)}, opa ${show(opa.verdict, field)}`,
-    );
+/** The fields of the verdict in which two answers to one input differ; `error` when one of them has no verdict. */
+export const changedFields = (one: Answer, other: Answer): string[] => {
+  if (one.ok && other.ok) {
+    return VERDICT_FIELDS.filter((field) => !isDeepStrictEqual(one.verdict[field], other.verdict[field]));
   }
-  // What an author must know is that one of them has no verdict; two failures are worded differently.
-  if (wasm.ok) return [`opa has no verdict: ${opa.ok ? '' : opa.detail}`];
-  return opa.ok ? ['opa has a verdict'] : [];
+  // Two failures are worded differently by two engines, and deny alike.
+  return one.ok === other.ok ? [] : ['error'];
 };
+
+const fieldText = (answer: Answer, field: string): string =>
+  answer.ok ? JSON.stringify(answer.verdict[field as keyof Verdict] ?? 'a verdict') : answer.detail;
+
+/** Where the two engines' answers to one input differ: the whole verdict, not only what a vector expects. */
+export const differences = (wasm: Answer, opa: Answer): string[] =>
+  changedFields(wasm, opa).map(
+    (field) => `${field}: wasm says ${fieldText(wasm, field)}, opa ${fieldText(opa, field)}`,
+  );
 
 const reportOf = ({ vector, ...place }: LocatedVector, wasm: Answer, opa: Answer): VectorReport => {
   const problems = [...judgeAnswer(vector, wasm), ...differences(wasm, opa)];
