@@ -20,6 +20,8 @@ const EXIT_OF_CODE: Readonly<Record<string, ExitCode>> = {
   ERR_CLI_CHILD: EXIT.unreachable,
   ERR_AUDIT_QUERY_UNKNOWN: EXIT.usage,
   ERR_AUDIT_QUERY_FAILED: EXIT.usage,
+  ERR_POLICY_ADDRESS: EXIT.usage,
+  ERR_POLICY_INPUT: EXIT.usage,
   ERR_POLICY_SOURCE: EXIT.usage,
   ERR_POLICY_BUILD: EXIT.usage,
   ERR_LISTEN_REFUSED: EXIT.unreachable,

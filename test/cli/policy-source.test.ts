@@ -3,9 +3,9 @@ import { appendFileSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFil
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { writePolicySkeleton } from '../../src/cli/init/policy-skeleton.ts';
 import type { PolicyChoice } from '../../src/cli/up/options.ts';
 import { openPolicySource, type PolicySource } from '../../src/cli/up/policy-source.ts';
+import { writePolicySkeleton } from '../../src/policy/index.ts';
 import { systemClock } from '../../src/runtime/index.ts';
 
 const DEADLINE_MS = 30_000;

@@ -1,19 +1,9 @@
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { buildBundle, checkPolicies, diagnosticText, SHIPPED_POLICIES } from '../../src/policy/index.ts';
-import { ORDERS, policyDirectory, scratch, testOpa } from './support.ts';
-
-const bin = fileURLToPath(new URL('../../bin/sallyport', import.meta.url));
-
-const sallyport = (
-  args: readonly string[],
-  env: NodeJS.ProcessEnv = {},
-): ReturnType<typeof spawnSync> & { stdout: string; stderr: string } =>
-  spawnSync(process.execPath, [bin, ...args], { encoding: 'utf8', env: { ...process.env, ...env } });
+import { ORDERS, policyDirectory, sallyport, scratch, testOpa } from './support.ts';
 
 test('the shipped policies and the orders fixture have no findings', async (t) => {
   const opa = await testOpa();
@@ -93,7 +83,7 @@ const cases: Readonly<Record<string, readonly [Readonly<Record<string, string>>,
   ],
   'a malformed vector': [
     { 'vectors/x.yaml': '- name: a\n' },
-    /^vectors:1:1: vectors\/x\.yaml: .*\(vectors\)$/,
+    /^vectors\/x\.yaml:1:3: vector 1: input: .*\(vectors\)$/,
   ],
 };
 

@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process';
+import { spawnSync, type SpawnSyncReturns } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -18,6 +18,7 @@ import {
 import { isAppError, silentLogger, systemClock } from '../../src/runtime/index.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
+export const bin = join(root, 'bin/sallyport');
 export const ORDERS = fileURLToPath(new URL('./fixtures/orders', import.meta.url));
 
 /** OPA, built from its pinned module when there is none: about a minute, once. */
@@ -30,6 +31,14 @@ export const testOpa = async (): Promise<string> => {
     return findOpa();
   }
 };
+
+/** One command, to its end. */
+export const sallyport = (
+  args: readonly string[],
+  env: NodeJS.ProcessEnv = {},
+  input = '',
+): SpawnSyncReturns<string> =>
+  spawnSync(process.execPath, [bin, ...args], { encoding: 'utf8', input, env: { ...process.env, ...env } });
 
 export const scratch = (t: TestContext): string => {
   const directory = mkdtempSync(join(tmpdir(), 'sallyport-policy-'));

@@ -8,7 +8,7 @@ import { readBundle } from '../../src/policy/bundle/bundle.ts';
 import { ENTRYPOINT } from '../../src/policy/engine/messages.ts';
 import { EnginePool } from '../../src/policy/engine/pool.ts';
 import { parseResult } from '../../src/policy/engine/result.ts';
-import { readVectors } from '../../src/policy/tool/build.ts';
+import { readVectors } from '../../src/policy/tool/vectors.ts';
 import { buildBundle, DEFAULT_BUNDLE_FILE, SHIPPED_POLICIES } from '../../src/policy/index.ts';
 import { systemClock } from '../../src/runtime/index.ts';
 import { ORDERS, policyDirectory, scratch, testOpa } from './support.ts';
@@ -39,7 +39,7 @@ const bothEngines = async (t: TestContext, directory: string): Promise<void> => 
   const opa = await testOpa();
   const { bytes } = await buildBundle(directory, undefined, { opa, sequence: 1 });
   const engine = await openEngine(t, bytes);
-  const vectors = readVectors(directory);
+  const vectors = readVectors(directory).map(({ vector }) => vector);
   assert.ok(vectors.length > 5);
   for (const { name, input } of vectors) {
     const byOpa = parseResult(evaluateByOpa(opa, directory, input, join(scratch(t), 'input.json')));

@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
-import { developmentBundle } from '../../policy/index.ts';
+import { developmentBundle, writePolicySkeleton } from '../../policy/index.ts';
 import {
   AppError,
   environment,
@@ -35,7 +35,6 @@ import type { Output } from '../output.ts';
 import { requireDatabaseUrl } from '../up/options.ts';
 import { programName } from '../up/screen.ts';
 import { packageRoot } from '../version.ts';
-import { writePolicySkeleton } from './policy-skeleton.ts';
 
 export interface InitOptions {
   readonly publish?: readonly string[];

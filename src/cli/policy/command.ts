@@ -4,6 +4,11 @@ import { buildBundle, checkPolicies, diagnosticText, findOpa } from '../../polic
 import { AppError, EXIT } from '../../runtime/index.ts';
 import type { CliErrorCode } from '../errors.ts';
 import { outputOf } from '../output.ts';
+import { diffCommand } from './diff.ts';
+import { explainCommand } from './explain.ts';
+import { inspectCommand } from './inspect.ts';
+import { newCommand } from './new.ts';
+import { testCommand } from './test.ts';
 
 interface BuildFlags {
   readonly output: string;
@@ -41,7 +46,8 @@ const check = async (directory: string, _flags: object, command: Command): Promi
 
 /** `sallyport policy …` */
 export const policyCommand = (program: Command): void => {
-  const policy = program.command('policy').description('write, check and build policy bundles');
+  const policy = program.command('policy').description('write, check, test and build policy bundles');
+  newCommand(policy);
   policy
     .command('build')
     .description('compile a policy directory into a bundle; connects to nothing, needs opa')
@@ -55,4 +61,8 @@ export const policyCommand = (program: Command): void => {
     .description('check a policy directory: opa, formatting, our lints; connects to nothing, needs opa')
     .argument('<dir>', 'policy directory')
     .action(check);
+  testCommand(policy);
+  inspectCommand(policy);
+  explainCommand(policy);
+  diffCommand(policy);
 };

@@ -1,4 +1,5 @@
 import { AppError } from '../../runtime/index.ts';
+import type { Verdict } from '../decision.ts';
 import type { PolicyErrorCode } from '../errors.ts';
 import type { EnginePool } from '../engine/pool.ts';
 import { canonicalInput, type PolicyInputBase } from '../input.ts';
@@ -45,22 +46,39 @@ const runCanary = async (engine: EnginePool, action: 'publish' | 'stream'): Prom
   );
 };
 
-/** Why a vector's expectation does not hold, or undefined when it does. */
-const runVector = async (engine: EnginePool, vector: Vector): Promise<string | undefined> => {
-  const { input, expect } = vector;
+/** What an engine said to a vector. */
+export type Answer =
+  | { readonly ok: true; readonly verdict: Verdict }
+  /** No verdict: the stream would be denied. */
+  | { readonly ok: false; readonly detail: string };
+
+/** Asks the engine one vector; never rejects. Failures are the vector's own: they open no breaker for the others. */
+export const askVector = async (
+  engine: EnginePool,
+  { name, input }: Pick<Vector, 'name' | 'input'>,
+): Promise<Answer> => {
   const request = {
     action: input.action,
     input: JSON.stringify(input),
     addresses: [input.target.address],
   };
-  const outcome = await engine.evaluate(request, KIND, 'open');
-  if (outcome.kind === 'failed') return `${outcome.reason}: ${outcome.detail}`;
+  const outcome = await engine.evaluate(request, `${KIND} ${name}`, 'open');
+  if (outcome.kind === 'failed') return { ok: false, detail: `${outcome.reason}: ${outcome.detail}` };
   const verdict = outcome.verdicts[0];
-  if (verdict?.allow !== expect.allow) return `allow is ${String(verdict?.allow)}`;
-  if (expect.rule !== undefined && verdict.rule !== expect.rule) return `rule is ${String(verdict.rule)}`;
-  const codes = new Set(verdict.reasons.map(({ code }) => code));
+  return verdict === undefined ? { ok: false, detail: 'no verdict' } : { ok: true, verdict };
+};
+
+/** Each way in which an answer is not what the vector's author expects; empty when it is. */
+export const judgeAnswer = ({ expect }: Pick<Vector, 'expect'>, answer: Answer): string[] => {
+  if (!answer.ok) return [answer.detail];
+  const { allow, rule, reasons } = answer.verdict;
+  const codes = new Set(reasons.map(({ code }) => code));
   const lacking = (expect.reasons ?? []).filter((code) => !codes.has(code));
-  return lacking.length > 0 ? `reasons lack ${lacking.join(', ')}` : undefined;
+  const problems: string[] = [];
+  if (allow !== expect.allow) problems.push(`allow is ${String(allow)}`);
+  if (expect.rule !== undefined && rule !== expect.rule) problems.push(`rule is ${String(rule)}`);
+  if (lacking.length > 0) problems.push(`reasons lack ${lacking.join(', ')}`);
+  return problems;
 };
 
 /**
@@ -72,8 +90,9 @@ export const acceptBundle = async (engine: EnginePool, bundle: Bundle): Promise<
   await runCanary(engine, 'publish');
   await runCanary(engine, 'stream');
   for (const vector of bundle.vectors) {
-    const failure = await runVector(engine, vector);
-    if (failure === undefined) continue;
+    const problems = judgeAnswer(vector, await askVector(engine, vector));
+    if (problems.length === 0) continue;
+    const failure = problems.join('; ');
     throw new AppError<PolicyErrorCode>('ERR_POLICY_VECTOR', `vector '${vector.name}' fails: ${failure}`);
   }
 };

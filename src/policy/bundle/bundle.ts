@@ -27,7 +27,8 @@ const manifestSchema = z.object({
     .loose(),
 });
 
-const vectorSchema = z.strictObject({
+/** One vector, as authors write it and as bundles hold it. */
+export const vectorSchema = z.strictObject({
   name: z.string().min(1),
   input: z.looseObject({
     action: z.enum(['publish', 'stream']),
@@ -96,10 +97,6 @@ const parseJson = <T>(text: string, name: string, schema: z.ZodType<T>): T => {
   const issue = parsed.error.issues[0];
   throw broken(`${name}: ${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'is malformed'}`);
 };
-
-/** Vectors as authors write them (YAML) or as bundles hold them. @throws AppError ERR_POLICY_BUNDLE */
-export const parseVectors = (value: unknown, name: string): Vector[] =>
-  parseJson(JSON.stringify(value ?? []), name, z.array(vectorSchema));
 
 /** Parses the manifest alone. @throws AppError ERR_POLICY_BUNDLE */
 export const parseManifest = (text: string): z.infer<typeof manifestSchema> =>

@@ -10,6 +10,9 @@ const EVALUATION_BYTES = 64 * 1024 * 1024;
 /** No engine's memory exceeds this. */
 const MAX_BYTES = 2 * 1024 * 1024 * 1024;
 
+/** Builtins named in an error. */
+const MAX_NAMED = 8;
+
 const pages = (bytes: number): number => Math.ceil(Math.min(bytes, MAX_BYTES) / PAGE_BYTES);
 
 interface OpaExports {
@@ -45,7 +48,14 @@ const documentOf = (program: EngineProgram): Record<string, unknown> => {
 };
 
 /** The policy needs builtins that only a host could offer; there are none. */
-export class BuiltinNeededError extends Error {}
+export class BuiltinNeededError extends Error {
+  readonly names: readonly string[];
+
+  constructor(names: readonly string[]) {
+    super(`the bundle needs builtins that do not run inside wasm: ${names.slice(0, MAX_NAMED).join(', ')}`);
+    this.names = names;
+  }
+}
 
 /**
  * Instantiates a policy with its data. Errors are plain ones: this runs in a worker thread that loads as little as
@@ -64,10 +74,7 @@ export const loadEngine = async (program: EngineProgram): Promise<WasmEngine> =>
   const exports = instance.exports as unknown as OpaExports;
   const builtins = JSON.parse(readText(policy.mem, exports.opa_json_dump(exports.builtins()))) as object;
   const needed = Object.keys(builtins);
-  if (needed.length > 0) {
-    const names = needed.slice(0, 8).join(', ');
-    throw new BuiltinNeededError(`the bundle needs builtins that do not run inside wasm: ${names}`);
-  }
+  if (needed.length > 0) throw new BuiltinNeededError(needed);
   const entrypoints = policy.entrypoints as Readonly<Record<string, number>>;
   const missing = Object.values(ENTRYPOINT).filter((name) => !Object.hasOwn(entrypoints, name));
   if (missing.length > 0) throw new Error(`the bundle lacks the entrypoint ${missing.join(' and ')}`);

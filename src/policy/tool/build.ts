@@ -1,18 +1,18 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { parse } from 'yaml';
 import { AppError, messageOf, writeFileAtomically } from '../../runtime/index.ts';
 import { readArchive, writeArchive } from '../bundle/archive.ts';
-import { BUNDLE_FILE, parseVectors, type Vector } from '../bundle/bundle.ts';
+import { BUNDLE_FILE } from '../bundle/bundle.ts';
 import { ENTRYPOINT } from '../engine/messages.ts';
 import type { PolicyErrorCode } from '../errors.ts';
 import { catalogOf, readRuleHeads } from './catalog.ts';
 import { diagnosticText } from './diagnostic.ts';
-import { checkLibrary } from './library.ts';
+import { checkLibrary, LIBRARY_FILES } from './library.ts';
 import { findOpa, runOpa } from './opa.ts';
 import { SHIPPED_POLICIES } from './paths.ts';
 import { IGNORE_ARGS, regoFiles } from './sources.ts';
+import { readVectors } from './vectors.ts';
 
 export interface BuildOptions {
   /** Path of the OPA executable; default: findOpa. */
@@ -38,7 +38,8 @@ interface SourceManifest {
 
 /** Bundles hold no secret: whoever runs the agent may read them. */
 const BUNDLE_MODE = 0o644;
-const EXPLAIN = 'sallyport/decision/explain';
+/** The entrypoint that tells everything that was weighed; no agent asks it. */
+export const EXPLAIN = 'sallyport/decision/explain';
 
 const failure = (what: string, cause?: unknown): AppError<PolicyErrorCode> =>
   new AppError('ERR_POLICY_SOURCE', what, { cause });
@@ -51,24 +52,6 @@ const readManifest = (directory: string): SourceManifest => {
   } catch (cause) {
     throw failure(`${file} is not json: ${messageOf(cause)}`, cause);
   }
-};
-
-/** All vectors of `vectors/*.yaml`, files in order of their names. @throws AppError ERR_POLICY_SOURCE, ERR_POLICY_BUNDLE */
-export const readVectors = (directory: string): Vector[] => {
-  const folder = join(directory, 'vectors');
-  if (!existsSync(folder)) return [];
-  const files = readdirSync(folder)
-    .filter((name) => /\.ya?ml$/.test(name))
-    .sort();
-  return files.flatMap((name) => {
-    let value: unknown;
-    try {
-      value = parse(readFileSync(join(folder, name), 'utf8'), { merge: true });
-    } catch (cause) {
-      throw failure(`vectors/${name} is not yaml: ${messageOf(cause)}`, cause);
-    }
-    return parseVectors(value, `vectors/${name}`);
-  });
 };
 
 const compile = async (directory: string, opa: string): Promise<Map<string, Buffer>> => {
@@ -130,10 +113,14 @@ export const buildBundle = async (
     );
   }
   const revision = options.revision ?? source.revision ?? `sequence ${String(sequence)}`;
-  const vectors = readVectors(root);
+  const vectors = readVectors(root).map(({ vector }) => vector);
   const opa = options.opa ?? (await findOpa());
   const catalog = catalogOf(await readRuleHeads(opa, root, regoFiles(root)));
   const files = await compile(root, opa);
+  // OPA writes sources anew and drops some comments: lines of the catalog would then name others.
+  for (const name of regoFiles(root)) {
+    if (files.has(name) && !LIBRARY_FILES.includes(name)) files.set(name, readFileSync(join(root, name)));
+  }
   const manifest = {
     ...compiledManifest(files.get(BUNDLE_FILE.manifest)),
     revision,

@@ -2,7 +2,6 @@ import { existsSync, readFileSync } from 'node:fs';
 import { isAbsolute, join, relative, resolve, sep } from 'node:path';
 import { messageOf } from '../../runtime/index.ts';
 import { readGrants } from '../bundle/grants.ts';
-import { readVectors } from './build.ts';
 import { readRuleHeads } from './catalog.ts';
 import type { Diagnostic } from './diagnostic.ts';
 import { checkLibrary, LIBRARY_FILES } from './library.ts';
@@ -10,6 +9,7 @@ import { lintHeads, lintText } from './lints.ts';
 import { runTool } from './opa.ts';
 import { SHIPPED_POLICIES, TOOL_DIRECTORY } from './paths.ts';
 import { IGNORE_ARGS, POLICY_ROOT, regoFiles } from './sources.ts';
+import { locateVectors } from './vectors.ts';
 
 interface OpaError {
   readonly message: string;
@@ -112,15 +112,6 @@ const checkGrants = (directory: string): Diagnostic[] => {
   }
 };
 
-const checkVectors = (directory: string): Diagnostic[] => {
-  try {
-    readVectors(directory);
-    return [];
-  } catch (thrown) {
-    return [{ file: 'vectors', line: 1, column: 1, rule: 'vectors', message: messageOf(thrown) }];
-  }
-};
-
 /**
  * Everything `policy check` finds in a policy directory, in order of file and line.
  * @param opa path of the OPA executable; see findOpa
@@ -140,7 +131,7 @@ export const checkPolicies = async (directory: string, opa: string): Promise<Dia
     ...lintHeads(heads ?? []),
     ...files.filter((file) => !LIBRARY_FILES.includes(file)).flatMap((file) => lintText(root, file)),
     ...checkGrants(root),
-    ...checkVectors(root),
+    ...locateVectors(root).findings,
   ];
   return found.sort((a, b) => a.file.localeCompare(b.file) || a.line - b.line || a.column - b.column);
 };

@@ -1,0 +1,79 @@
+import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { AppError } from '../../runtime/index.ts';
+import type { PolicyErrorCode } from '../errors.ts';
+import { LIBRARY_FILES } from './library.ts';
+import { SHIPPED_POLICIES } from './paths.ts';
+import {
+  CI_TEXT,
+  GRANTS_TEXT,
+  MANIFEST_TEXT,
+  readmeOf,
+  regoOf,
+  type SkeletonConnection,
+  testOf,
+  vectorsOf,
+} from './skeleton-files.ts';
+
+/** What every policy directory has as it was shipped. */
+const SHIPPED = [
+  ...LIBRARY_FILES,
+  'capabilities.json',
+  'schemas',
+  '.regal/config.yaml',
+  'vectors/library.yaml',
+];
+const EXECUTABLE_MODE = 0o755;
+/** What may be in a directory that counts as empty: a fresh repository. */
+const TOLERATED: ReadonlySet<string> = new Set(['.git', '.gitignore', '.gitattributes', 'LICENSE']);
+
+const requireEmpty = (directory: string): void => {
+  const found = existsSync(directory)
+    ? readdirSync(directory).find((name) => !TOLERATED.has(name))
+    : undefined;
+  if (found === undefined) return;
+  throw new AppError<PolicyErrorCode>(
+    'ERR_POLICY_SOURCE',
+    `${join(directory, found)} is there already; nothing is overwritten, give an empty directory`,
+  );
+};
+
+const writeShipped = (directory: string): void => {
+  for (const name of SHIPPED)
+    cpSync(join(SHIPPED_POLICIES, name), join(directory, name), { recursive: true });
+};
+
+const writeText = (directory: string, name: string, text: string): void => {
+  const file = join(directory, name);
+  mkdirSync(dirname(file), { recursive: true });
+  writeFileSync(file, text);
+};
+
+const writeCommon = (directory: string, connections: readonly string[]): void => {
+  writeText(directory, '.manifest', MANIFEST_TEXT);
+  writeText(directory, 'ci.sh', CI_TEXT);
+  chmodSync(join(directory, 'ci.sh'), EXECUTABLE_MODE);
+  writeText(directory, 'README.md', readmeOf(connections));
+};
+
+/**
+ * Writes a new policy directory: the library as shipped and, for each connection, an allow-list with its tests and
+ * vectors; grants without a grant, a CI recipe and a page of next steps. `policy check`, `policy test` and
+ * `policy build` pass on it as it is.
+ * @throws AppError ERR_POLICY_SOURCE when something is in the directory already
+ */
+export const writePolicySkeleton = (directory: string, connections: readonly SkeletonConnection[]): void => {
+  requireEmpty(directory);
+  writeShipped(directory);
+  for (const connection of connections) {
+    const stem = connection.name.replaceAll('-', '_');
+    writeText(directory, `sallyport/allow/${stem}.rego`, regoOf(connection));
+    writeText(directory, `sallyport/allow/${stem}_test.rego`, testOf(connection));
+    writeText(directory, `vectors/${connection.name}.yaml`, vectorsOf(connection));
+  }
+  writeText(directory, 'sallyport/grants/data.yaml', GRANTS_TEXT);
+  writeCommon(
+    directory,
+    connections.map(({ name }) => name),
+  );
+};
