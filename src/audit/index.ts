@@ -26,6 +26,12 @@ export { migrate, type MigrateOptions, type MigrationResult, roleSql } from './s
 export { followEvents, type FollowOptions } from './query/follow.ts';
 export { NAMED_QUERIES, type NamedQuery, type QueryParameter } from './query/named-query.ts';
 export { AuditReader, queryAudit, type QueryResult, type Row } from './query/reader.ts';
+export {
+  type RecordedDecision,
+  type RecordedPage,
+  type RecordedRange,
+  recordedDecisions,
+} from './query/recorded-decisions.ts';
 export { findNamedQuery, runNamedQuery } from './query/run-named.ts';
 export { showStream, type StreamStory } from './query/show-stream.ts';
 export { headFileOf } from './spool/head-file.ts';

@@ -33,6 +33,10 @@ export {
   type PolicySource,
   type PolicyTime,
 } from './input.ts';
+export { replayBundle } from './replay/bundle.ts';
+export { type ReplayGroup, ReplayGroups } from './replay/groups.ts';
+export type { ChangedDecision, PastDecision, ReplayAnswer, ReplayChange } from './replay/recorded.ts';
+export type { ReplayCounts } from './replay/replay.ts';
 export { buildBundle, type BuildOptions, type BuiltBundle } from './tool/build.ts';
 export { checkPolicies } from './tool/check.ts';
 export { type Diagnostic, diagnosticText } from './tool/diagnostic.ts';

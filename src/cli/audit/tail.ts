@@ -1,11 +1,9 @@
 import type { Command } from 'commander';
 import { AuditReader, followEvents, type Row } from '../../audit/index.ts';
-import { AppError, systemClock } from '../../runtime/index.ts';
-import type { CliErrorCode } from '../errors.ts';
+import { systemClock } from '../../runtime/index.ts';
 import { outputOf } from '../output.ts';
 import { type DatabaseFlags, databaseOptions, findAuditDatabase } from './access.ts';
-
-const UNIT_MS: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+import { durationMs } from './moment.ts';
 
 interface TailFlags extends DatabaseFlags {
   readonly since: string;
@@ -14,21 +12,11 @@ interface TailFlags extends DatabaseFlags {
   readonly principal?: string;
 }
 
-const durationMs = (text: string): number => {
-  const [, count, unit] = /^(\d{1,6})([smhd])$/.exec(text) ?? [];
-  const unitMs = UNIT_MS[unit ?? ''];
-  if (count !== undefined && unitMs !== undefined) return Number(count) * unitMs;
-  throw new AppError<CliErrorCode>(
-    'ERR_CLI_USAGE',
-    `--since ${JSON.stringify(text)} is not like 30s, 10m, 2h, 1d`,
-  );
-};
-
 const text = (value: unknown): string => (typeof value === 'string' ? value : '-');
 
 const tail = async (flags: TailFlags, command: Command): Promise<void> => {
   const output = outputOf(command);
-  const sinceMs = durationMs(flags.since);
+  const sinceMs = durationMs('--since', flags.since);
   const reader = await AuditReader.connect(findAuditDatabase(flags).databaseUrl);
   const stop = new AbortController();
   const end = (): void => stop.abort(new Error('stopped'));

@@ -8,6 +8,7 @@ import { diffCommand } from './diff.ts';
 import { explainCommand } from './explain.ts';
 import { inspectCommand } from './inspect.ts';
 import { newCommand } from './new.ts';
+import { replayCommand } from './replay.ts';
 import { testCommand } from './test.ts';
 
 interface BuildFlags {
@@ -65,4 +66,5 @@ export const policyCommand = (program: Command): void => {
   inspectCommand(policy);
   explainCommand(policy);
   diffCommand(policy);
+  replayCommand(policy);
 };
