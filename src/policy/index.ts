@@ -33,16 +33,19 @@ export {
   type PolicySource,
   type PolicyTime,
 } from './input.ts';
+export { Observations } from './replay/observed.ts';
+export { propose, type Proposal } from './replay/propose.ts';
 export { replayBundle } from './replay/bundle.ts';
 export { type ReplayGroup, ReplayGroups } from './replay/groups.ts';
 export type { ChangedDecision, PastDecision, ReplayAnswer, ReplayChange } from './replay/recorded.ts';
 export type { ReplayCounts } from './replay/replay.ts';
+export { type RuleUse, RuleUseCount, type RuleUseReport } from './replay/rule-use.ts';
 export { buildBundle, type BuildOptions, type BuiltBundle } from './tool/build.ts';
 export { checkPolicies } from './tool/check.ts';
 export { type Diagnostic, diagnosticText } from './tool/diagnostic.ts';
 export { findOpa, OPA_VERSION } from './tool/opa.ts';
 export { DEFAULT_BUNDLE_FILE, SHIPPED_POLICIES } from './tool/paths.ts';
-export { writePolicySkeleton } from './tool/skeleton.ts';
+export { writePolicySkeleton, writeProposals } from './tool/skeleton.ts';
 export type { SkeletonConnection } from './tool/skeleton-files.ts';
 export { type PolicyTestReport, type ShownAnswer, testPolicies, type VectorReport } from './tool/test.ts';
 export { inspectBundle, type Inspection } from './tool/inspect.ts';

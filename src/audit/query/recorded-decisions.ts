@@ -10,6 +10,8 @@ export interface RecordedDecision {
   /** RFC 3339 instant of the decision. */
   readonly at: string;
   readonly action: 'publish' | 'stream';
+  /** Empty when the event names none. */
+  readonly connection: string;
   readonly data: EventData['stream.decision'];
 }
 
@@ -28,16 +30,18 @@ export interface RecordedRange {
 
 interface CanonicalDecision {
   readonly type: string;
+  readonly subject?: { readonly connection?: string };
   readonly data: EventData['stream.decision'];
 }
 
 const decisionOf = (row: Readonly<Record<string, unknown>>): RecordedDecision => {
   const bytes = Buffer.from(String(row['canonical']), 'hex');
-  const { type, data } = JSON.parse(bytes.toString('utf8')) as CanonicalDecision;
+  const { type, subject, data } = JSON.parse(bytes.toString('utf8')) as CanonicalDecision;
   return {
     eventId: String(row['event_id']),
     at: String(row['occurred_at']),
     action: type === 'publish.decision' ? 'publish' : 'stream',
+    connection: subject?.connection ?? '',
     data,
   };
 };

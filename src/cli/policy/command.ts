@@ -8,8 +8,10 @@ import { diffCommand } from './diff.ts';
 import { explainCommand } from './explain.ts';
 import { inspectCommand } from './inspect.ts';
 import { newCommand } from './new.ts';
+import { proposeCommand } from './propose.ts';
 import { replayCommand } from './replay.ts';
 import { testCommand } from './test.ts';
+import { unusedCommand } from './unused.ts';
 
 interface BuildFlags {
   readonly output: string;
@@ -67,4 +69,6 @@ export const policyCommand = (program: Command): void => {
   explainCommand(policy);
   diffCommand(policy);
   replayCommand(policy);
+  unusedCommand(policy);
+  proposeCommand(policy);
 };

@@ -12,29 +12,34 @@ export interface PastFlags extends DatabaseFlags {
 }
 
 /** Adds the options that say which recorded decisions are meant. */
-export const pastOptions = (command: Command): Command =>
+export const pastOptions = (command: Command, since = '30d'): Command =>
   databaseOptions(command)
     .option(
       '--since <time>',
       'decisions of the last 30s, 10m, 2h, 30d, or since an instant in RFC 3339',
-      '30d',
+      since,
     )
     .option('--until <time>', 'and before this; default: now');
 
 /** Codes of the guard in code: they stand in a denial beside those of policy, and no policy answers with them. */
 const GUARD_CODES = new Set(['guard_denied', 'loop']);
 
-const pastOf = ({ eventId, at, action, data }: RecordedDecision): PastDecision => ({
+const pastOf = ({ eventId, at, action, connection, data }: RecordedDecision): PastDecision => ({
   eventId,
   at,
   action,
+  connection,
   allow: data.allow,
   decidedBy: data.decided_by,
   rule: data.rule ?? null,
+  rules: data.rules ?? { publish: [], stream: [] },
   reasons: (data.reasons ?? []).map(({ code }) => code).filter((code) => !GUARD_CODES.has(code)),
   input: data.input,
   addresses: (data.candidates ?? [])
     .filter(({ verdict }) => verdict !== 'guard')
+    .map(({ address }) => address),
+  allowedAddresses: (data.candidates ?? [])
+    .filter(({ verdict }) => verdict === 'allowed')
     .map(({ address }) => address),
   count: data.count ?? 1,
 });

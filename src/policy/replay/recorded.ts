@@ -6,15 +6,21 @@ export interface PastDecision {
   /** RFC 3339 instant. */
   readonly at: string;
   readonly action: 'publish' | 'stream';
+  /** Its connection's name; empty when not recorded. */
+  readonly connection: string;
   readonly allow: boolean;
   readonly decidedBy: DecidedBy;
   readonly rule: string | null;
+  /** Every rule and grant that was live for it. */
+  readonly rules: { readonly publish: readonly string[]; readonly stream: readonly string[] };
   /** Reason codes, in order. */
   readonly reasons: readonly string[];
   /** The canonical input; undefined when the decision was made before there was one. */
   readonly input: string | undefined;
   /** The candidate addresses that the guard let through. */
   readonly addresses: readonly string[];
+  /** Those of them that it allowed. */
+  readonly allowedAddresses: readonly string[];
   /** How many identical decisions it stands for, at least 1. */
   readonly count: number;
 }

@@ -1,6 +1,7 @@
 import { isIP } from 'node:net';
 import { normalizeAddress } from '../address.ts';
 import { guardAddress } from '../guard.ts';
+import { referenceOf } from './rego-name.ts';
 
 /** A connection that a new policy directory has an allow-list for. */
 export interface SkeletonConnection {
@@ -8,16 +9,6 @@ export interface SkeletonConnection {
   /** Port 1 to 65535. */
   readonly target: { readonly host: string; readonly port: number };
 }
-
-const PLAIN_NAME = /^[a-z][a-z0-9]*$/;
-/** Words of Rego that may not follow a dot. */
-const KEYWORDS: ReadonlySet<string> = new Set(
-  'as contains default else every false if import in not null package some true with'.split(' '),
-);
-
-/** A name as `opa fmt` writes it behind a rule's name. */
-const reference = (name: string): string =>
-  PLAIN_NAME.test(name) && !KEYWORDS.has(name) ? `.${name}` : `["${name}"]`;
 
 /** RFC 5737, TEST-NET-1. */
 const EXAMPLE_ADDRESS = '192.0.2.10';
@@ -39,14 +30,14 @@ import data.sallyport.request
 # METADATA
 # title: The agent may publish ${target.host}:${String(target.port)} as ${name}
 # custom: {id: ${name}-publish, owner: change-me@example.com, ticket: none, expires: never}
-publish${reference(name)} contains rego.metadata.rule() if {
+publish${referenceOf(name)} contains rego.metadata.rule() if {
 	request.target_is("${target.host}", ${String(target.port)})
 }
 
 # METADATA
 # title: Applications with the connection's own Send key
 # custom: {id: ${name}-stream, owner: change-me@example.com, ticket: none, expires: never}
-stream${reference(name)} contains rego.metadata.rule() if {
+stream${referenceOf(name)} contains rego.metadata.rule() if {
 	input.key.principal == "defaultSender"
 }
 `;

@@ -2,6 +2,7 @@ import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, writeFileSync } 
 import { dirname, join } from 'node:path';
 import { AppError } from '../../runtime/index.ts';
 import type { PolicyErrorCode } from '../errors.ts';
+import type { Proposal } from '../replay/propose.ts';
 import { LIBRARY_FILES } from './library.ts';
 import { SHIPPED_POLICIES } from './paths.ts';
 import {
@@ -47,6 +48,24 @@ const writeText = (directory: string, name: string, text: string): void => {
   const file = join(directory, name);
   mkdirSync(dirname(file), { recursive: true });
   writeFileSync(file, text);
+};
+
+/**
+ * Writes a policy directory of proposed allow-lists, otherwise as `writePolicySkeleton`.
+ * @throws AppError ERR_POLICY_SOURCE when something is in the directory already
+ */
+export const writeProposals = (directory: string, proposals: readonly Proposal[]): void => {
+  requireEmpty(directory);
+  writeShipped(directory);
+  for (const { connection, rego, vectors } of proposals) {
+    writeText(directory, `sallyport/allow/${connection.replaceAll('-', '_')}.rego`, rego);
+    writeText(directory, `vectors/${connection}.yaml`, vectors);
+  }
+  writeText(directory, 'sallyport/grants/data.yaml', GRANTS_TEXT);
+  writeCommon(
+    directory,
+    proposals.map(({ connection }) => connection),
+  );
 };
 
 const writeCommon = (directory: string, connections: readonly string[]): void => {

@@ -243,4 +243,77 @@ test('replay names exactly what a draft would newly deny and newly allow, as opa
     assert.equal(wrong.code, 2);
     assert.match(wrong.stderr, /--since "yesterday" is neither like 30s/);
   });
+
+  await t.test('unused lists what no decision needed, and only that', async () => {
+    const same = join(scratch(t), 'same.tar.gz');
+    writeFileSync(same, await compileOrders(t));
+    const asked = ['policy', 'unused', '--database', database, '--bundle', same, '--all'];
+    const run = await sallyport(['--json', ...asked]);
+    const { rules, unused } = JSON.parse(run.stdout) as {
+      rules: { id: string; decisions: number; last_at: string | null }[];
+      unused: number;
+    };
+    assert.equal(run.code, 0, run.stderr);
+    const used = Object.fromEntries(rules.map(({ id, decisions }) => [id, decisions]));
+    const count = async (principal: string): Promise<number> => {
+      const allowed = await allowedByOpa(
+        policyDirectory(t, {}, ORDERS),
+        inputs.filter(({ key }) => key?.principal === principal),
+      );
+      return allowed.size;
+    };
+    const [app, reporting] = [await count('orders-app'), await count('reporting')];
+    assert.deepEqual(used, {
+      'orders-publish': app + reporting,
+      'orders-app': app,
+      'no-ssh': 0,
+      'orders-reporting': reporting,
+    });
+    assert.equal(unused, 1);
+    const strict = await sallyport([...asked, '--fail-on', 'any']);
+    assert.equal(strict.code, 1);
+    assert.match(strict.stdout, /1 of 4 rules and grants took part in none of \d+ decisions/);
+  });
+
+  await t.test(
+    'propose writes an allow-list that allows what was allowed, and its neighbours not',
+    async () => {
+      const proposal = join(scratch(t), 'proposal');
+      const run = await sallyport(
+        ['--json', 'policy', 'propose', '--database', database, '-o', proposal, '--owner', 'sec@example.com'],
+        { deadlineMs: 120_000 },
+      );
+      const report = JSON.parse(run.stdout) as {
+        ok: boolean;
+        findings: unknown[];
+        replay: Record<string, number>;
+      };
+      assert.equal(run.code, 0, run.stdout + run.stderr);
+      assert.deepEqual(
+        [report.ok, report.findings, report.replay['newly_denied'], report.replay['error']],
+        [true, [], 0, 0],
+      );
+      const rego = readFileSync(join(proposal, 'sallyport/allow/orders_db.rego'), 'utf8');
+      assert.match(rego, /input\.key\.principal == "orders-app"/);
+      assert.match(rego, /request\.from_any\(\{"203\.0\.113\.200\/32", "203\.0\.113\.9\/32"\}\)/);
+      assert.ok(
+        !rego.includes('stranger') && !rego.includes('198.51.100.1'),
+        'what was denied is not proposed',
+      );
+      const tested = await sallyport(['policy', 'test', proposal], { deadlineMs: 120_000 });
+      assert.equal(tested.code, 0, tested.stdout + tested.stderr);
+      const again = await sallyport([
+        'policy',
+        'propose',
+        '--database',
+        database,
+        '-o',
+        proposal,
+        '--owner',
+        'x',
+      ]);
+      assert.equal(again.code, 2);
+      assert.match(again.stderr, /nothing is overwritten/);
+    },
+  );
 });

@@ -1,0 +1,9 @@
+const PLAIN_NAME = /^[a-z][a-z0-9]*$/;
+/** Words of Rego that may not follow a dot. */
+const KEYWORDS: ReadonlySet<string> = new Set(
+  'as contains default else every false if import in not null package some true with'.split(' '),
+);
+
+/** A name as `opa fmt` writes it behind a rule's name. */
+export const referenceOf = (name: string): string =>
+  PLAIN_NAME.test(name) && !KEYWORDS.has(name) ? `.${name}` : `["${name}"]`;
