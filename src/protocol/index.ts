@@ -38,6 +38,7 @@ export {
   type OwnParty,
 } from './link/open-data-link.ts';
 export type { LinkCertificate } from '../runtime/index.ts';
+export { MAX_PROXY_HEADER_BYTES, type ProxyHeaderReading, readProxyHeader } from './carrier/proxy-header.ts';
 export { SNIFF_TIMEOUT_MS, type Sniffed, sniff } from './carrier/sniff.ts';
 export { LINK_PROTOCOL, PROBE_PROTOCOL } from './carrier/preamble.ts';
 export { advance, OFFERED, type RendezvousEvent, type RendezvousState } from './rendezvous/state.ts';

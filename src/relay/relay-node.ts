@@ -15,6 +15,7 @@ import { AuthFailures } from './auth-failures.ts';
 import { type Arrival, ControlEndpoint } from './control-endpoint.ts';
 import type { DataLink } from './data-link.ts';
 import { RevocationEnforcement } from './enforcement.ts';
+import { Entrance } from './entrance.ts';
 import { Failures } from './failures.ts';
 import { Fence } from './fence.ts';
 import { Gatekeeper } from './gatekeeper.ts';
@@ -24,9 +25,11 @@ import { RelayLiveState } from './live-state.ts';
 import { type HeldCredential, Login } from './login.ts';
 import { LoginBook } from './login-book.ts';
 import { LoginSession } from './login-session.ts';
+import { Origins } from './origin.ts';
 import { createOwnHttps } from './own-https.ts';
 import { RelayEvidence } from './relay-evidence.ts';
 import { type RelayMetrics, relayMetrics } from './relay-metrics.ts';
+import { type TrustedProxy, TrustedProxies } from './trusted-proxies.ts';
 
 const TICK_MS = 1_000;
 /** Every login is told this often whether the node hears its control database. */
@@ -41,7 +44,7 @@ export interface RelayNodeOptions {
   /** `HOST:PORT` each. */
   readonly listen: readonly string[];
   readonly tls: { readonly cert: string; readonly key: string };
-  readonly trustedProxies?: readonly string[];
+  readonly trustedProxies?: readonly TrustedProxy[];
   readonly fenceAfterMs?: number;
   readonly cutAfterMs?: number | 'never';
   readonly control: Pick<Control, 'admission' | 'connections' | 'revocations'>;
@@ -80,6 +83,8 @@ export class RelayNode {
     this.#options = options;
     const { clock, logger, audit, control, namespace, node } = options;
     const { revocations } = control;
+    const proxies = new TrustedProxies(options.trustedProxies ?? []);
+    const origins = new Origins();
     this.#fence = new Fence({
       clock,
       lastHeardMonotonicMs: () => revocations.lastHeardMonotonicMs(),
@@ -111,7 +116,8 @@ export class RelayNode {
       clock,
       logger,
       failures: this.#authFailures,
-      trustedProxies: new Set(options.trustedProxies ?? []),
+      proxies,
+      origins,
       closedBecause: () => this.#gate.closedBecause(),
       refusedNow: (credential) => this.#gate.refusedNow(credential),
       onArrival: (arrival) => this.#arrived(arrival),
@@ -136,6 +142,7 @@ export class RelayNode {
       listen: options.listen,
       tls: options.tls,
       node: options.publicHost,
+      entrance: new Entrance({ proxies, origins, clock, logger }),
       clock,
       logger,
       https: this.#https,
