@@ -1,7 +1,7 @@
 import { createServer as createNetServer, type Server, type Socket } from 'node:net';
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:tls';
 import type { Server as HttpsServer } from 'node:https';
-import { PROBE_PROTOCOL, type Side, SNIFF_TIMEOUT_MS, sniff } from '../protocol/index.ts';
+import { PROBE_PROTOCOL, probeAnswer, type Side, SNIFF_TIMEOUT_MS, sniff } from '../protocol/index.ts';
 import {
   type Clock,
   formatHostPort,
@@ -20,8 +20,9 @@ export interface AcceptorOptions {
   /** `HOST:PORT` each. */
   readonly listen: readonly string[];
   readonly tls: { readonly cert: string; readonly key: string };
-  /** Told to whoever probes. */
+  /** Told to whoever probes: the host that offers name, and which process this is. */
   readonly node: string;
+  readonly run: string;
   readonly entrance: Entrance;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -46,7 +47,7 @@ export class Acceptor {
       { ...options.tls, minVersion: 'TLSv1.2', ALPNProtocols: [PROBE_PROTOCOL] },
       (socket) => {
         socket.on('error', () => socket.destroy());
-        socket.end(`SALLYPORT/1 node ${options.node}\n`);
+        socket.end(probeAnswer(options.node, options.run));
       },
     );
     this.#probes.on('tlsClientError', (_error, socket) => socket.destroy());

@@ -29,6 +29,7 @@ import { Origins } from './origin.ts';
 import { createOwnHttps } from './own-https.ts';
 import { RelayEvidence } from './relay-evidence.ts';
 import { type RelayMetrics, relayMetrics } from './relay-metrics.ts';
+import { SelfProbe } from './self-probe.ts';
 import { type TrustedProxy, TrustedProxies } from './trusted-proxies.ts';
 
 const TICK_MS = 1_000;
@@ -41,6 +42,8 @@ export interface RelayNodeOptions {
   readonly node: string;
   /** Public host name of this node: what offers carry. */
   readonly publicHost: string;
+  /** Ports that agents and gateways dial there; this node watches that it alone answers at them. Default: none. */
+  readonly publicPorts?: readonly number[];
   /** `HOST:PORT` each. */
   readonly listen: readonly string[];
   readonly tls: { readonly cert: string; readonly key: string };
@@ -72,6 +75,7 @@ export class RelayNode {
   readonly #gate: Gatekeeper;
   readonly #sessions = new Map<Login, LoginSession>();
   readonly #https: HttpsServer;
+  readonly #selfProbe: SelfProbe;
   #notices: { readonly link: DataLink; readonly reason: CloseReason }[] = [];
   #ticker: Timer | undefined;
   #ticks = 0;
@@ -138,10 +142,14 @@ export class RelayNode {
     this.#https = createOwnHttps(options.tls, (request, socket, head) => {
       this.#endpoint.upgrade(request, socket, head);
     });
+    const run = uuidv7(clock);
+    const { publicHost: host, publicPorts: ports = [] } = options;
+    this.#selfProbe = new SelfProbe({ host, ports, run, clock, logger });
     this.#acceptor = new Acceptor({
       listen: options.listen,
       tls: options.tls,
       node: options.publicHost,
+      run,
       entrance: new Entrance({ proxies, origins, clock, logger }),
       clock,
       logger,
@@ -166,6 +174,7 @@ export class RelayNode {
    */
   async listen(): Promise<string[]> {
     const bound = await this.#acceptor.listen();
+    this.#selfProbe.start();
     this.#ticker = this.#options.clock.every(TICK_MS, () => this.#tick()).unref();
     return bound;
   }
@@ -181,7 +190,7 @@ export class RelayNode {
     const reasons: string[] = [];
     if (this.#draining) reasons.push('node is stopping');
     if (!this.#fence.admits) reasons.push('control database was not heard lately');
-    return reasons;
+    return [...reasons, ...this.#selfProbe.conflicts()];
   }
 
   /** Who is linked here: agents that publish something, and gateways. */
@@ -209,8 +218,11 @@ export class RelayNode {
     this.#draining = true;
     this.#gate.drain();
     this.#links.refuseAll('relay_shutdown');
+    // Whoever takes this node's place may answer from now on.
+    const probed = this.#selfProbe.close();
     this.#acceptor.stop();
     for (const { channel } of this.#logins.connected()) channel?.send('goaway', { deadline_ms: deadlineMs });
+    await probed;
     if (this.#links.size === 0) return;
     await new Promise<void>((resolve) => {
       const timer = this.#options.clock.after(deadlineMs, resolve);
@@ -227,6 +239,7 @@ export class RelayNode {
     this.#gate.drain();
     this.#links.refuseAll('relay_shutdown');
     this.#ticker?.cancel();
+    const probed = this.#selfProbe.close();
     this.#links.cutWhere(() => true, 'relay_shutdown');
     this.#sendNotices();
     for (const login of this.#logins.all()) this.#logins.forget(login, 'relay_shutdown');
@@ -234,6 +247,7 @@ export class RelayNode {
     this.#links.close();
     this.#authFailures.close();
     this.#refusals.close();
+    await probed;
     await this.#acceptor.close();
     this.#https.close();
   }

@@ -148,7 +148,10 @@ test('a relay names its certificate and node to a probe', async () => {
     if (preamble !== undefined) raw.write(preamble);
     const probe = connectTls({ socket: raw, ca: CA, host: HOST, ALPNProtocols: ['sp.probe'] });
     const [line] = (await once(probe, 'data')) as [Buffer];
-    assert.equal(line.toString(), `SALLYPORT/1 node ${HOST}\n`);
+    assert.match(
+      line.toString(),
+      new RegExp(`^SALLYPORT/1 node ${HOST}\\nSALLYPORT/1 run [0-9a-f-]{36}\\n$`),
+    );
     assert.equal(probe.alpnProtocol, 'sp.probe');
     probe.destroy();
   }

@@ -184,7 +184,7 @@ test('however the header and what follows are cut, a probe is answered', async (
     }
     const probe = connectTls({ socket: raw, ca: CA, host: HOST, ALPNProtocols: ['sp.probe'] });
     const [answer] = (await once(probe, 'data')) as [Buffer];
-    assert.equal(answer.toString(), `SALLYPORT/1 node ${HOST}\n`, `pieces of ${sizeBytes}`);
+    assert.match(answer.toString(), /^SALLYPORT\/1 node 127\.0\.0\.1\n/, `pieces of ${sizeBytes}`);
     probe.destroy();
   }
 });
