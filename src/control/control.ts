@@ -14,7 +14,7 @@ import { KeyCache } from './key-cache.ts';
 import { type Keyring, readKeyringFile } from './keyring.ts';
 import { KeyUsage } from './key-usage.ts';
 import { ensureNamespace } from './namespace.ts';
-import { type NodeParties, NodeRegistry } from './node-registry.ts';
+import { type NodeParties, NodeRegistry, type PublicAddress } from './node-registry.ts';
 import { OutboxDrain } from './outbox.ts';
 import type { ConnectionRecord } from './records.ts';
 import { PostgresRevocationFeed, type RevocationFeed } from './revocation-feed.ts';
@@ -44,6 +44,8 @@ export interface ControlOptions {
   readonly publicPort?: number;
   /** This node's name, unique among the nodes. */
   readonly node: string;
+  /** Where agents and gateways dial this node, no other node's; absent: other nodes cannot see that they share it. */
+  readonly publicAddress?: PublicAddress;
   /** Where this node keeps every revocation it heard; absent: in memory alone. */
   readonly stateDirectory?: string;
   /** After this time without Postgres nothing is admitted. Default 15 s. */
@@ -73,6 +75,8 @@ export interface Control {
   countParties(parties: () => NodeParties): void;
   /** Whom other nodes have and this one has not; a new node is not ready until agents and gateways have come. */
   missingParties(): readonly string[];
+  /** What this node shares with another live process and must not: its name, its public address. */
+  nodeConflicts(): readonly string[];
   /** Drains the outbox into the callback, one node at a time; each event at least once, in order. */
   drainOutbox(sink: (event: AuditEventInput) => Promise<void>): void;
   /** Makes the namespace now; `start` does it too, in the background. @throws AppError ERR_CONTROL_UNAVAILABLE */
@@ -112,7 +116,7 @@ export const openControl = async (options: ControlOptions): Promise<Control> => 
   };
   const fenceAfterMs = options.fenceAfterMs ?? FENCE_AFTER_MS;
   const cutAfterMs = options.cutAfterMs === 'never' ? undefined : (options.cutAfterMs ?? CUT_AFTER_MS);
-  const registry = new NodeRegistry(context, node, cutAfterMs);
+  const registry = new NodeRegistry(context, node, cutAfterMs, options.publicAddress);
   const waiters = new AckWaiters();
   const cache = new KeyCache(context);
   const usage = new KeyUsage(context);
@@ -173,6 +177,7 @@ export const openControl = async (options: ControlOptions): Promise<Control> => 
     unavailableBecause,
     countParties: (parties) => registry.countParties(parties),
     missingParties: () => registry.missing(),
+    nodeConflicts: () => registry.conflicts(),
     drainOutbox(sink) {
       drain ??= new OutboxDrain(context, sink);
     },

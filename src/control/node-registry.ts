@@ -22,27 +22,54 @@ export interface NodeParties {
   readonly gateways: number;
 }
 
+/** Where a node's ends dial it. */
+export interface PublicAddress {
+  /** In any case; names are compared without it. */
+  readonly host: string;
+  readonly ports: readonly number[];
+}
+
 /** Seconds without a heartbeat after which a node counts as silent. */
 const SILENT_AFTER_S = 12;
+
+interface BeatRow extends NodeParties {
+  /** Other live nodes that ends dial at an address of this one. */
+  readonly sharers: readonly string[];
+  /** A process that had the name before is alive. */
+  readonly has_rival: boolean;
+}
 
 /** Keeps this node's row: who has to acknowledge revocations is read from these rows. */
 export class NodeRegistry {
   readonly #context: ControlContext;
   readonly #node: string;
   readonly #cutAfterMs: number | undefined;
+  readonly #address: PublicAddress | undefined;
   readonly #instance: string;
   readonly #timers: Timer[] = [];
   #registered = false;
+  #hasLeft = false;
+  #beating: Promise<void> = Promise.resolve();
+  /** When this process first had the row, as Postgres wrote it. */
+  #startedAt: string | undefined;
+  #isSharingName = false;
+  #sharers: readonly string[] = [];
   #parties: () => NodeParties = () => ({ agents: 0, gateways: 0 });
   /** What the row says, or will in a moment. */
   #told: NodeParties = { agents: 0, gateways: 0 };
   /** The most that another live node has; undefined until it was read. */
   #elsewhere: NodeParties | undefined;
 
-  constructor(context: ControlContext, node: string, cutAfterMs: number | undefined) {
+  constructor(
+    context: ControlContext,
+    node: string,
+    cutAfterMs: number | undefined,
+    address: PublicAddress | undefined,
+  ) {
     this.#context = context;
     this.#node = node;
     this.#cutAfterMs = cutAfterMs;
+    this.#address = address;
     this.#instance = uuidv7(context.clock);
   }
 
@@ -64,18 +91,23 @@ export class NodeRegistry {
     return missing;
   }
 
+  /** What this node shares with another live one and must not; the ends of a link would not meet. */
+  conflicts(): readonly string[] {
+    const conflicts: string[] = [];
+    if (this.#isSharingName)
+      conflicts.push(`another process runs under the name of this node, ${this.#node}`);
+    for (const name of this.#sharers)
+      conflicts.push(`node ${name} has the public address of this node, ${this.#address?.host ?? ''}`);
+    return conflicts;
+  }
+
   /** Writes the row of this process, once; to be called before the first full read of revocations. */
   async register(): Promise<void> {
     if (this.#registered) {
       await this.#beat();
       return;
     }
-    await this.#context.database.query(
-      `insert into control.node (name, instance, cut_after_ms) values ($1, $2, $3)
-       on conflict (name) do update set instance = excluded.instance, cut_after_ms = excluded.cut_after_ms,
-         started_at = now(), last_seen_at = now(), left_at = null, agents = 0, gateways = 0`,
-      [this.#node, this.#instance, this.#cutAfterMs ?? null],
-    );
+    await this.#take();
     this.#registered = true;
     await this.#beat();
     const { clock } = this.#context;
@@ -90,38 +122,95 @@ export class NodeRegistry {
     );
   }
 
+  /** Puts this process into the row, whoever had it. A process that takes it back started when it did. */
+  async #take(): Promise<void> {
+    const [row] = await this.#context.database.query<{ started_at: string }>(
+      `insert into control.node (name, instance, cut_after_ms, public_host, public_ports, started_at)
+       values ($1, $2, $3, lower($4), $5, coalesce($6::timestamptz, now()))
+       on conflict (name) do update set instance = excluded.instance, cut_after_ms = excluded.cut_after_ms,
+         public_host = excluded.public_host, public_ports = excluded.public_ports,
+         started_at = excluded.started_at, last_seen_at = now(), left_at = null, agents = 0, gateways = 0,
+         rival = null, rival_seen_at = null
+       returning started_at::text`,
+      [
+        this.#node,
+        this.#instance,
+        this.#cutAfterMs ?? null,
+        this.#address?.host ?? null,
+        this.#address?.ports ?? [],
+        this.#startedAt ?? null,
+      ],
+    );
+    this.#startedAt = row?.started_at;
+  }
+
   #beatSoon(): void {
-    this.#beat().catch((error: unknown) => {
+    const beat = this.#beat().catch((error: unknown) => {
       this.#context.logger.debug({ cause: messageOf(error) }, 'heartbeat not written');
     });
+    this.#beating = Promise.all([this.#beating, beat]).then(() => undefined);
   }
 
   async #beat(): Promise<void> {
     const parties = this.#parties();
     const { agents, gateways } = parties;
     this.#told = parties;
-    const rows = await this.#context.database.query<NodeParties>(
+    const rows = await this.#context.database.query<BeatRow>(
       `with me as (
          update control.node set last_seen_at = now(), agents = $3, gateways = $4
-          where name = $1 and instance = $2 returning name)
-       select coalesce(max(n.agents), 0)::int as agents, coalesce(max(n.gateways), 0)::int as gateways
+          where name = $1 and instance = $2
+         returning name, public_host, public_ports,
+           coalesce(rival_seen_at > now() - make_interval(secs => $5), false) as has_rival)
+       select coalesce(max(n.agents), 0)::int as agents, coalesce(max(n.gateways), 0)::int as gateways,
+           coalesce(array_agg(n.name order by n.name) filter (
+             where n.public_host = me.public_host and n.public_ports && me.public_ports), '{}') as sharers,
+           me.has_rival
          from me left join control.node n on n.name <> me.name and n.left_at is null
           and n.last_seen_at > now() - make_interval(secs => $5)
-        group by me.name`,
+        group by me.name, me.has_rival`,
       [this.#node, this.#instance, agents, gateways, SILENT_AFTER_S],
     );
-    const [elsewhere] = rows;
-    if (elsewhere === undefined)
-      this.#context.logger.error({ node: this.#node }, 'another process runs under the name of this node');
-    else this.#elsewhere = elsewhere;
+    const [row] = rows;
+    if (row === undefined) {
+      await this.#displaced();
+      return;
+    }
+    this.#elsewhere = { agents: row.agents, gateways: row.gateways };
+    this.#sharers = row.sharers;
+    this.#sharesName(row.has_rival);
+  }
+
+  /** Another process has the row: tells it so while it lives, and takes the row back when it does not. */
+  async #displaced(): Promise<void> {
+    const told = await this.#context.database.query(
+      `update control.node set rival = $2, rival_seen_at = now()
+        where name = $1 and instance <> $2 and left_at is null
+          and last_seen_at > now() - make_interval(secs => $3) returning name`,
+      [this.#node, this.#instance, SILENT_AFTER_S],
+    );
+    this.#sharesName(told.length > 0);
+    if (told.length === 0 && !this.#hasLeft) await this.#take();
+  }
+
+  #sharesName(shares: boolean): void {
+    if (shares === this.#isSharingName) return;
+    this.#isSharingName = shares;
+    const { logger } = this.#context;
+    if (shares) logger.error({ node: this.#node }, 'another process runs under the name of this node');
+    else logger.warn({ node: this.#node }, 'the name of this node is its own again');
   }
 
   /** Leaves in order: nobody waits for this node's acknowledgements any more. */
   async leave(): Promise<void> {
     for (const timer of this.#timers) timer.cancel();
+    this.#hasLeft = true;
     if (!this.#registered) return;
+    // A heartbeat under way may take the row back; nobody would ever leave it.
+    await this.#beating;
     await this.#context.database.query(
-      'update control.node set left_at = now() where name = $1 and instance = $2',
+      `update control.node set left_at = case when instance = $2 then now() else left_at end,
+         rival = nullif(rival, $2), rival_seen_at = case when rival = $2 then null else rival_seen_at end
+        where name = $1`,
       [this.#node, this.#instance],
     );
   }

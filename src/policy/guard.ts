@@ -1,6 +1,6 @@
 import { networkInterfaces } from 'node:os';
-import { withoutZone } from '../runtime/index.ts';
-import { addressBytes, addressText, isMapped, normalizeAddress } from './address.ts';
+import { addressText, isMapped, withoutZone } from '../runtime/index.ts';
+import { addressBytes, normalizeAddress } from './address.ts';
 
 export interface Endpoint {
   readonly address: string;

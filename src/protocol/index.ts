@@ -38,8 +38,10 @@ export {
   type OwnParty,
 } from './link/open-data-link.ts';
 export type { LinkCertificate } from '../runtime/index.ts';
+export { MAX_PROXY_HEADER_BYTES, type ProxyHeaderReading, readProxyHeader } from './carrier/proxy-header.ts';
 export { SNIFF_TIMEOUT_MS, type Sniffed, sniff } from './carrier/sniff.ts';
-export { LINK_PROTOCOL, PROBE_PROTOCOL } from './carrier/preamble.ts';
+export { LINK_PROTOCOL, PROBE_PROTOCOL, probeAnswer } from './carrier/preamble.ts';
+export { probe, type ProbeAnswer } from './carrier/probe.ts';
 export { advance, OFFERED, type RendezvousEvent, type RendezvousState } from './rendezvous/state.ts';
 export { OFFER_LIFE_MS, TokenBook } from './rendezvous/token-book.ts';
 export {

@@ -1,7 +1,7 @@
 import { createServer as createNetServer, type Server, type Socket } from 'node:net';
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:tls';
 import type { Server as HttpsServer } from 'node:https';
-import { PROBE_PROTOCOL, type Side, SNIFF_TIMEOUT_MS, sniff } from '../protocol/index.ts';
+import { PROBE_PROTOCOL, probeAnswer, type Side, SNIFF_TIMEOUT_MS, sniff } from '../protocol/index.ts';
 import {
   type Clock,
   formatHostPort,
@@ -10,10 +10,8 @@ import {
   resetSocket,
   TimerWheel,
 } from '../runtime/index.ts';
+import type { Entrance } from './entrance.ts';
 
-/** Connections of one address, and of all, that have not shown yet what they are. */
-export const MAX_UNKNOWN_PER_ADDRESS = 512;
-export const MAX_UNKNOWN = 16_384;
 /** A probe has this long for its handshake and answer. */
 const PROBE_TIMEOUT_MS = 10_000;
 const KEEP_ALIVE_MS = 60_000;
@@ -22,8 +20,10 @@ export interface AcceptorOptions {
   /** `HOST:PORT` each. */
   readonly listen: readonly string[];
   readonly tls: { readonly cert: string; readonly key: string };
-  /** Told to whoever probes. */
+  /** Told to whoever probes: the host that offers name, and which process this is. */
   readonly node: string;
+  readonly run: string;
+  readonly entrance: Entrance;
   readonly clock: Clock;
   readonly logger: Logger;
   /** The relay's own HTTPS; not listening itself. */
@@ -32,19 +32,13 @@ export interface AcceptorOptions {
   readonly onCarrier: (side: Side, token: string, socket: Socket, head: Buffer) => void;
 }
 
-/** IPv4-mapped IPv6 addresses in their plain form. */
-export const plainAddress = (address: string | undefined): string | undefined =>
-  address?.startsWith('::ffff:') === true && address.includes('.') ? address.slice(7) : address;
-
 /** The public port: tells data carriers, probes and HTTPS apart by their first bytes. */
 export class Acceptor {
   readonly #options: AcceptorOptions;
   readonly #servers: Server[] = [];
   readonly #probes: TlsServer;
   readonly #sockets = new Set<Socket>();
-  readonly #unknown = new Map<string, number>();
   readonly #deadlines: TimerWheel;
-  #unknownCount = 0;
 
   constructor(options: AcceptorOptions) {
     this.#options = options;
@@ -53,7 +47,7 @@ export class Acceptor {
       { ...options.tls, minVersion: 'TLSv1.2', ALPNProtocols: [PROBE_PROTOCOL] },
       (socket) => {
         socket.on('error', () => socket.destroy());
-        socket.end(`SALLYPORT/1 node ${options.node}\n`);
+        socket.end(probeAnswer(options.node, options.run));
       },
     );
     this.#probes.on('tlsClientError', (_error, socket) => socket.destroy());
@@ -107,17 +101,14 @@ export class Acceptor {
   }
 
   #accept(socket: Socket): void {
-    const address = plainAddress(socket.remoteAddress) ?? 'unknown';
-    const ofAddress = this.#unknown.get(address) ?? 0;
     // Stays for the socket's life: whoever owns it next adds its own, and no error ends the process.
     socket.on('error', () => undefined);
-    if (ofAddress >= MAX_UNKNOWN_PER_ADDRESS || this.#unknownCount >= MAX_UNKNOWN) {
+    const newcomer = this.#options.entrance.admit(socket);
+    if (newcomer === undefined) {
       resetSocket(socket);
       return;
     }
     this.#sockets.add(socket);
-    this.#unknown.set(address, ofAddress + 1);
-    this.#unknownCount += 1;
     let known = false;
     let bytes: Buffer = Buffer.alloc(0);
     const become = (): void => {
@@ -125,10 +116,7 @@ export class Acceptor {
       known = true;
       deadline.cancel();
       socket.off('data', onData);
-      const left = (this.#unknown.get(address) ?? 1) - 1;
-      if (left === 0) this.#unknown.delete(address);
-      else this.#unknown.set(address, left);
-      this.#unknownCount -= 1;
+      newcomer.release();
     };
     const deadline = this.#deadlines.after(SNIFF_TIMEOUT_MS, () => {
       become();
@@ -136,6 +124,14 @@ export class Acceptor {
     });
     const onData = (chunk: Buffer): void => {
       bytes = bytes.length === 0 ? chunk : Buffer.concat([bytes, chunk]);
+      const opening = newcomer.read(bytes);
+      if (opening.kind === 'more') return;
+      if (opening.kind === 'refused') {
+        become();
+        resetSocket(socket);
+        return;
+      }
+      bytes = opening.bytes;
       const found = sniff(bytes);
       if (found.kind === 'more') return;
       become();
@@ -161,7 +157,10 @@ export class Acceptor {
           return;
         }
         case 'invalid':
-          this.#options.logger.debug({ address, detail: found.detail }, 'connection refused');
+          this.#options.logger.debug(
+            { address: newcomer.address, detail: found.detail },
+            'connection refused',
+          );
           resetSocket(socket);
       }
     };

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { CUT_AFTER_MS, FENCE_AFTER_MS } from './fence.ts';
 import { MAX_WORKERS } from './workers/pipe-workers.ts';
+import { MAX_TRUSTED_PROXIES, PROXY_SENDS, proxyAddressProblem, repeatedProxies } from './trusted-proxies.ts';
 
 const MAX_PORT = 65_535;
 const port = z.int().min(1).max(MAX_PORT);
@@ -36,6 +37,20 @@ const auditSchema = z.strictObject({
   max_spool_bytes: z.int().positive().optional(),
 });
 
+const proxyAddress = z.string().superRefine((text, context) => {
+  const message = proxyAddressProblem(text);
+  if (message !== undefined) context.addIssue({ code: 'custom', message });
+});
+
+/** Proxies whose word about a connection's source is believed, and how they give it (docs/adr/0016). */
+const trustedProxiesSchema = z
+  .array(z.union([proxyAddress, z.strictObject({ address: proxyAddress, sends: z.enum(PROXY_SENDS) })]))
+  .max(MAX_TRUSTED_PROXIES)
+  .superRefine((proxies, context) => {
+    for (const { index, range } of repeatedProxies(proxies))
+      context.addIssue({ code: 'custom', path: [index], message: `${range} is listed twice` });
+  });
+
 /** relay.yaml. Secrets come from `*_file` or `${ENV}`; unknown keys are errors. */
 export const relayConfigSchema = z.strictObject({
   namespace: z.string().min(1).max(253),
@@ -54,10 +69,10 @@ export const relayConfigSchema = z.strictObject({
   status: z.strictObject({ listen: hostPort }),
   control: controlSchema,
   audit: auditSchema,
-  /** Addresses whose X-Forwarded-For is believed; behind any other proxy the source is the proxy. */
-  trusted_proxies: z.array(z.string()).default([]),
   /** Processes beside the node's own that copy the bytes of data links; 0: the node does it itself. */
   workers: z.int().min(0).max(MAX_WORKERS).default(0),
+  /** Behind any other proxy the source is the proxy. */
+  trusted_proxies: trustedProxiesSchema.default([]),
   /** Links may go on this long after SIGTERM. */
   drain_seconds: z.number().positive().default(30),
 });

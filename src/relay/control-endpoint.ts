@@ -15,16 +15,18 @@ import {
   type Side,
 } from '../protocol/index.ts';
 import { type Clock, type Logger, messageOf, type Timer } from '../runtime/index.ts';
-import { plainAddress } from './acceptor.ts';
 import type { AuthFailures } from './auth-failures.ts';
 import { Buckets } from './buckets.ts';
+import type { Origins } from './origin.ts';
+import type { TrustedProxies } from './trusted-proxies.ts';
 
 /** From the upgrade to `hello`. */
 export const HELLO_TIMEOUT_MS = 10_000;
 /** Longest Authorization header taken. */
 export const MAX_TOKEN_BYTES = 4 * 1024;
-/** Handshakes being verified or waiting for `hello`, of one address. */
+/** Handshakes being verified or waiting for `hello`, of one address, and of one proxy that does not say for whom. */
 export const MAX_PENDING_PER_ADDRESS = 256;
+export const MAX_PENDING_PER_PROXY = 4_096;
 /** Failures of one address with one claimed key before it gets 429: burst, and refill. */
 const FAILURE_BURST = 10;
 const FAILURES_PER_SECOND = 0.2;
@@ -48,7 +50,8 @@ export interface ControlEndpointOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly failures: AuthFailures;
-  readonly trustedProxies: ReadonlySet<string>;
+  readonly proxies: TrustedProxies;
+  readonly origins: Origins;
   /** Why nothing is admitted now (fence, drain); asked before and after verifying, in the tick of the upgrade. */
   readonly closedBecause: () => Problem | undefined;
   /** Why this credential may not be used now; asked in the tick that uses it. */
@@ -135,9 +138,10 @@ export class ControlEndpoint {
       this.#server.refuse(socket, parsed);
       return;
     }
-    const peer = plainAddress(request.socket.remoteAddress) ?? 'unknown';
-    const address = this.#sourceOf(request, peer);
-    const limit = closedBecause() ?? this.#limit(address ?? peer);
+    const { peer, from } = this.#options.origins.of(request.socket);
+    const forwardedFor = headerOf(request, 'x-forwarded-for');
+    const address = from === undefined ? undefined : this.#options.proxies.sourceOf(from, forwardedFor);
+    const limit = closedBecause() ?? this.#limit(address, peer);
     if (limit !== undefined) {
       this.#server.refuse(socket, limit);
       return;
@@ -199,20 +203,13 @@ export class ControlEndpoint {
     return { connection, role, token };
   }
 
-  /** The address the login is observed at; undefined when a trusted proxy does not say. */
-  #sourceOf(request: IncomingMessage, peer: string): string | undefined {
-    if (!this.#options.trustedProxies.has(peer)) return peer;
-    const hops = (headerOf(request, 'x-forwarded-for') ?? '').split(',').map((hop) => hop.trim());
-    const last = hops.filter((hop) => hop !== '' && !this.#options.trustedProxies.has(hop)).at(-1);
-    return plainAddress(last);
-  }
-
-  #limit(address: string): Problem | undefined {
+  #limit(address: string | undefined, peer: string): Problem | undefined {
     if (!this.#handshakes.take('all')) {
       return problem(503, 'busy', 'too many handshakes at once', this.#handshakes.retryAfterS);
     }
-    if ((this.#pending.get(address) ?? 0) < MAX_PENDING_PER_ADDRESS) return undefined;
-    return problem(429, 'too_many_handshakes', `more than ${MAX_PENDING_PER_ADDRESS} handshakes at once`, 1);
+    const most = address === undefined ? MAX_PENDING_PER_PROXY : MAX_PENDING_PER_ADDRESS;
+    if ((this.#pending.get(address ?? peer) ?? 0) < most) return undefined;
+    return problem(429, 'too_many_handshakes', `more than ${most} handshakes at once`, 1);
   }
 
   #hold(address: string): () => void {

@@ -15,6 +15,7 @@ import { AuthFailures } from './auth-failures.ts';
 import { type Arrival, ControlEndpoint } from './control-endpoint.ts';
 import type { DataLink } from './data-link.ts';
 import { RevocationEnforcement } from './enforcement.ts';
+import { Entrance } from './entrance.ts';
 import { Failures } from './failures.ts';
 import { Fence } from './fence.ts';
 import { Gatekeeper } from './gatekeeper.ts';
@@ -24,10 +25,13 @@ import { RelayLiveState } from './live-state.ts';
 import { type HeldCredential, Login } from './login.ts';
 import { LoginBook } from './login-book.ts';
 import { LoginSession } from './login-session.ts';
+import { Origins } from './origin.ts';
 import { createOwnHttps } from './own-https.ts';
 import { RelayEvidence } from './relay-evidence.ts';
 import { type RelayMetrics, relayMetrics } from './relay-metrics.ts';
 import { PipeWorkers, type WorkerStatus } from './workers/pipe-workers.ts';
+import { SelfProbe } from './self-probe.ts';
+import { type TrustedProxy, TrustedProxies } from './trusted-proxies.ts';
 
 const TICK_MS = 1_000;
 /** Every login is told this often whether the node hears its control database. */
@@ -39,12 +43,14 @@ export interface RelayNodeOptions {
   readonly node: string;
   /** Public host name of this node: what offers carry. */
   readonly publicHost: string;
+  /** Ports that agents and gateways dial there; this node watches that it alone answers at them. Default: none. */
+  readonly publicPorts?: readonly number[];
   /** `HOST:PORT` each. */
   readonly listen: readonly string[];
   readonly tls: { readonly cert: string; readonly key: string };
-  readonly trustedProxies?: readonly string[];
   /** Processes that copy the bytes of data links; 0, the default: this one. */
   readonly workers?: number;
+  readonly trustedProxies?: readonly TrustedProxy[];
   readonly fenceAfterMs?: number;
   readonly cutAfterMs?: number | 'never';
   readonly control: Pick<Control, 'admission' | 'connections' | 'revocations'>;
@@ -73,6 +79,7 @@ export class RelayNode {
   readonly #sessions = new Map<Login, LoginSession>();
   readonly #https: HttpsServer;
   readonly #workers: PipeWorkers;
+  readonly #selfProbe: SelfProbe;
   #notices: { readonly link: DataLink; readonly reason: CloseReason }[] = [];
   #ticker: Timer | undefined;
   #ticks = 0;
@@ -84,6 +91,8 @@ export class RelayNode {
     this.#options = options;
     const { clock, logger, audit, control, namespace, node } = options;
     const { revocations } = control;
+    const proxies = new TrustedProxies(options.trustedProxies ?? []);
+    const origins = new Origins();
     this.#fence = new Fence({
       clock,
       lastHeardMonotonicMs: () => revocations.lastHeardMonotonicMs(),
@@ -118,7 +127,8 @@ export class RelayNode {
       clock,
       logger,
       failures: this.#authFailures,
-      trustedProxies: new Set(options.trustedProxies ?? []),
+      proxies,
+      origins,
       closedBecause: () => this.#gate.closedBecause(),
       refusedNow: (credential) => this.#gate.refusedNow(credential),
       onArrival: (arrival) => this.#arrived(arrival),
@@ -139,10 +149,15 @@ export class RelayNode {
     this.#https = createOwnHttps(options.tls, (request, socket, head) => {
       this.#endpoint.upgrade(request, socket, head);
     });
+    const run = uuidv7(clock);
+    const { publicHost: host, publicPorts: ports = [] } = options;
+    this.#selfProbe = new SelfProbe({ host, ports, run, clock, logger });
     this.#acceptor = new Acceptor({
       listen: options.listen,
       tls: options.tls,
       node: options.publicHost,
+      run,
+      entrance: new Entrance({ proxies, origins, clock, logger }),
       clock,
       logger,
       https: this.#https,
@@ -167,6 +182,7 @@ export class RelayNode {
   async listen(): Promise<string[]> {
     await this.#workers.start();
     const bound = await this.#acceptor.listen();
+    this.#selfProbe.start();
     this.#ticker = this.#options.clock.every(TICK_MS, () => this.#tick()).unref();
     return bound;
   }
@@ -182,7 +198,7 @@ export class RelayNode {
     const reasons: string[] = [];
     if (this.#draining) reasons.push('node is stopping');
     if (!this.#fence.admits) reasons.push('control database was not heard lately');
-    return reasons;
+    return [...reasons, ...this.#selfProbe.conflicts()];
   }
 
   /** Who is linked here: agents that publish something, and gateways. */
@@ -217,8 +233,11 @@ export class RelayNode {
     this.#draining = true;
     this.#gate.drain();
     this.#links.refuseAll('relay_shutdown');
+    // Whoever takes this node's place may answer from now on.
+    const probed = this.#selfProbe.close();
     this.#acceptor.stop();
     for (const { channel } of this.#logins.connected()) channel?.send('goaway', { deadline_ms: deadlineMs });
+    await probed;
     if (this.#links.size === 0) return;
     await new Promise<void>((resolve) => {
       const timer = this.#options.clock.after(deadlineMs, resolve);
@@ -235,6 +254,7 @@ export class RelayNode {
     this.#gate.drain();
     this.#links.refuseAll('relay_shutdown');
     this.#ticker?.cancel();
+    const probed = this.#selfProbe.close();
     this.#links.cutWhere(() => true, 'relay_shutdown');
     this.#sendNotices();
     await this.#links.settled();
@@ -243,6 +263,7 @@ export class RelayNode {
     this.#links.close();
     this.#authFailures.close();
     this.#refusals.close();
+    await probed;
     await this.#acceptor.close();
     await this.#workers.close();
     this.#https.close();

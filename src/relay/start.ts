@@ -123,6 +123,7 @@ export const startRelay = async (config: RelayConfig, deps: RelayDeps): Promise<
     const { fence_after_seconds: fenceAfterS, cut_after_seconds: cutAfterS } = config.control;
     const fenceAfterMs = fenceAfterS * SECOND_MS;
     const cutAfterMs = cutAfterS === 'never' ? cutAfterS : cutAfterS * SECOND_MS;
+    const publicPorts = [...new Set([config.public.control_port, ...config.public.data_ports])];
     const control = await openControl({
       databaseUrl: config.control.database_url,
       ...(config.control.listen_url === undefined ? {} : { listenUrl: config.control.listen_url }),
@@ -131,6 +132,7 @@ export const startRelay = async (config: RelayConfig, deps: RelayDeps): Promise<
       resourceHosts: [config.public.host],
       publicPort: config.public.control_port,
       node: config.node,
+      publicAddress: { host: config.public.host, ports: publicPorts },
       stateDirectory: config.state_dir,
       fenceAfterMs,
       cutAfterMs,
@@ -142,6 +144,7 @@ export const startRelay = async (config: RelayConfig, deps: RelayDeps): Promise<
       namespace: config.namespace,
       node: config.node,
       publicHost: config.public.host,
+      publicPorts,
       listen: config.listen,
       tls,
       trustedProxies: config.trusted_proxies,
@@ -175,6 +178,7 @@ export const startRelay = async (config: RelayConfig, deps: RelayDeps): Promise<
       ready: () => {
         const reasons = [
           ...node.notReady(),
+          ...control.nodeConflicts(),
           ...control.missingParties(),
           ...(audit.available() ? [] : ['audit spool is not writable']),
         ];

@@ -237,11 +237,18 @@ interface Issue {
   readonly errors?: readonly (readonly Issue[])[];
 }
 
+/** The option is of another kind than the value: text for a mapping, say. */
+const isOtherKind = (issues: readonly Issue[]): boolean =>
+  issues.some(({ code, path }) => code === 'invalid_type' && path.length === 0);
+
 /** A union's issue is the one of its nearest option. */
 const flatten = (issue: Issue): Issue[] => {
   if (issue.code !== 'invalid_union' || issue.errors === undefined || issue.errors.length === 0)
     return [issue];
-  const nearest = [...issue.errors].sort((left, right) => left.length - right.length)[0] ?? [];
+  const ranked = [...issue.errors].sort(
+    (left, right) => Number(isOtherKind(left)) - Number(isOtherKind(right)) || left.length - right.length,
+  );
+  const nearest = ranked[0] ?? [];
   if (nearest.length === 0) return [issue];
   return nearest.flatMap((inner) => flatten({ ...inner, path: [...issue.path, ...inner.path] }));
 };

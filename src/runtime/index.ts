@@ -24,6 +24,7 @@ export {
   syncDirectory,
   writeFileAtomically,
 } from './files.ts';
+export { addressText, canonicalAddress, isMapped, parseAddress, unmapped } from './ip-address.ts';
 export { createLogger, type Logger, type LoggerOptions, silentLogger } from './logger.ts';
 export { randomBytes, randomFraction, uuidv7 } from './random.ts';
 export { cleanText, MAX_FOREIGN_TEXT, terminalText, withoutZone } from './text.ts';

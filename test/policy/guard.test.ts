@@ -2,8 +2,9 @@ import assert from 'node:assert/strict';
 import { networkInterfaces } from 'node:os';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { addressBytes, addressText, normalizeCandidates } from '../../src/policy/address.ts';
+import { addressBytes, normalizeCandidates } from '../../src/policy/address.ts';
 import { guardAddress, type GuardSettings, normalizeAddress } from '../../src/policy/index.ts';
+import { addressText } from '../../src/runtime/index.ts';
 
 const settings: GuardSettings = {
   allowLoopbackPorts: new Set([5432]),

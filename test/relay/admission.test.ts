@@ -7,9 +7,9 @@ import { test } from 'node:test';
 import { connect as connectTls } from 'node:tls';
 import { WebSocket } from 'ws';
 import { CONTROL_PATH } from '../../src/protocol/index.ts';
-import { MAX_UNKNOWN_PER_ADDRESS } from '../../src/relay/acceptor.ts';
 import { COALESCE_MS } from '../../src/relay/auth-failures.ts';
 import { Buckets } from '../../src/relay/buckets.ts';
+import { MAX_UNKNOWN_PER_ADDRESS } from '../../src/relay/entrance.ts';
 import { SNIFF_TIMEOUT_MS } from '../../src/protocol/index.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { CA, closeAll, credential, HOST, type Relay, startRelayNode, TestLogin } from './relay-fixture.ts';
@@ -148,7 +148,10 @@ test('a relay names its certificate and node to a probe', async () => {
     if (preamble !== undefined) raw.write(preamble);
     const probe = connectTls({ socket: raw, ca: CA, host: HOST, ALPNProtocols: ['sp.probe'] });
     const [line] = (await once(probe, 'data')) as [Buffer];
-    assert.equal(line.toString(), `SALLYPORT/1 node ${HOST}\n`);
+    assert.match(
+      line.toString(),
+      new RegExp(`^SALLYPORT/1 node ${HOST}\\nSALLYPORT/1 run [0-9a-f-]{36}\\n$`),
+    );
     assert.equal(probe.alpnProtocol, 'sp.probe');
     probe.destroy();
   }

@@ -7,6 +7,8 @@ import { sasCredential } from '../../src/identity/index.ts';
 import { relayConfigSchema, startRelay } from '../../src/relay/index.ts';
 import { createLinkCertificate, isAppError, silentLogger, systemClock } from '../../src/runtime/index.ts';
 import { controlDatabase } from '../control/control-fixture.ts';
+import { eventually } from '../support/eventually.ts';
+import { freePort } from '../support/free-port.ts';
 import { startPostgres } from '../support/postgres.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { HOST, openLink, TestLogin, TLS } from './relay-fixture.ts';
@@ -126,4 +128,54 @@ test('a relay starts fenced while its database is away, and a taken port closes 
   await assert.rejects(startRelay({ ...taken, listen: [relay.addresses[0] ?? ''] }, deps), (error) =>
     isAppError(error, 'ERR_LISTEN_REFUSED'),
   );
+});
+
+test('a relay whose name or address another process has says so in /readyz, and is ready when it is alone', async (t) => {
+  const postgres = await startPostgres();
+  t.after(() => postgres.stop());
+  const { relayUrl: databaseUrl } = await controlDatabase(postgres);
+  const start = async (node: string, publicPort: number) => {
+    const config = settings(temporaryDirectory(t, 'relay'), databaseUrl);
+    const { host } = config.public;
+    const relay = await startRelay(
+      {
+        ...config,
+        node,
+        // Keys of one namespace are opened with one keyring.
+        control: { ...config.control, keyring_file: keyring },
+        public: { host, control_port: publicPort, data_ports: [publicPort] },
+      },
+      deps,
+    );
+    t.after(() => relay.close());
+    return relay;
+  };
+  const says = (relay: { readonly statusUrl: string }, status: number, reason: RegExp): Promise<boolean> =>
+    eventually(`${status} ${String(reason)}`, async () => {
+      const response = await fetch(`${relay.statusUrl}/readyz`);
+      const body = await response.text();
+      if (response.status !== status || !reason.test(body)) throw new Error(`${response.status} ${body}`);
+      return true;
+    });
+  const keyring = settings(temporaryDirectory(t, 'relay'), databaseUrl).control.keyring_file;
+  const unused = await freePort();
+  const first = await start('node-1', unused);
+  await says(first, 200, /./);
+  const port = Number(first.addresses[0]?.split(':').at(-1));
+
+  const misled = await start('node-2', port);
+  await says(misled, 503, new RegExp(`${HOST}:${port} is answered by another process as well`));
+  await misled.close();
+
+  const sharing = await start('node-3', unused);
+  await says(sharing, 503, /node node-1 has the public address of this node, 127\.0\.0\.1/);
+  await says(first, 503, /node node-3 has the public address of this node, 127\.0\.0\.1/);
+  await sharing.close();
+  await says(first, 200, /./);
+
+  const namesake = await start('node-1', await freePort());
+  await says(first, 503, /another process runs under the name of this node, node-1/);
+  await says(namesake, 503, /another process runs under the name of this node, node-1/);
+  await namesake.close();
+  await says(first, 200, /./);
 });

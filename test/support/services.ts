@@ -125,3 +125,78 @@ http {
   await server.said(/start worker process /);
   return { httpPort, httpsPort, caFile: certFile };
 };
+
+/** Addresses that a real proxy of these tests dials from, so that a relay can tell it from a client. */
+export const STREAM_PROXY_ADDRESS = '127.0.0.5';
+export const HTTP_PROXY_ADDRESS = '127.0.0.6';
+
+/** A real nginx that passes TCP on with `proxy_protocol on`, which is version 1; resolves with its port. */
+export const startNginxStream = async (t: Closer, relayPort: number): Promise<number> => {
+  const directory = temporaryDirectory(t, 'nginx-stream');
+  const port = await freePort();
+  const configFile = join(directory, 'nginx.conf');
+  writeFileSync(
+    configFile,
+    `load_module /usr/lib/nginx/modules/ngx_stream_module.so;
+daemon off;
+pid ${directory}/pid;
+error_log stderr notice;
+worker_processes 1;
+${userInfo().uid === 0 ? 'user root;' : ''}
+events { worker_connections 256; }
+stream {
+  server {
+    listen 127.0.0.1:${port};
+    proxy_pass 127.0.0.1:${relayPort};
+    proxy_bind ${STREAM_PROXY_ADDRESS};
+    proxy_protocol on;
+  }
+}
+`,
+  );
+  const server = startBackground(t, program('nginx'), ['-p', directory, '-c', configFile, '-e', 'stderr']);
+  await server.said(/start worker process /);
+  return port;
+};
+
+/**
+ * A real HAProxy before a relay: one port that passes TCP on with a version 2 header, and one that ends TLS and
+ * passes HTTP on with X-Forwarded-For.
+ */
+export const startHaproxy = async (
+  t: Closer,
+  relayPort: number,
+  tls: { readonly cert: string; readonly key: string; readonly ca: string },
+): Promise<{ tcpPort: number; httpsPort: number }> => {
+  const directory = temporaryDirectory(t, 'haproxy');
+  const tcpPort = await freePort();
+  const httpsPort = await freePort();
+  const pemFile = join(directory, 'front.pem');
+  const caFile = join(directory, 'ca.pem');
+  writeFileSync(pemFile, `${tls.cert}\n${tls.key}`, { mode: 0o600 });
+  writeFileSync(caFile, tls.ca);
+  const configFile = join(directory, 'haproxy.cfg');
+  writeFileSync(
+    configFile,
+    `global
+  log stderr format raw daemon notice
+defaults
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+  timeout tunnel 60s
+listen data
+  mode tcp
+  bind 127.0.0.1:${tcpPort}
+  server relay 127.0.0.1:${relayPort} send-proxy-v2 source ${STREAM_PROXY_ADDRESS}
+listen control
+  mode http
+  bind 127.0.0.1:${httpsPort} ssl crt ${pemFile}
+  option forwardfor
+  server relay 127.0.0.1:${relayPort} ssl verify required ca-file ${caFile} source ${HTTP_PROXY_ADDRESS}
+`,
+  );
+  const server = startBackground(t, program('haproxy'), ['-W', '-db', '-f', configFile]);
+  await server.said(/Loading success/);
+  return { tcpPort, httpsPort };
+};

@@ -1,4 +1,5 @@
-import { addressBytes, addressText } from '../address.ts';
+import { addressText } from '../../runtime/index.ts';
+import { addressBytes } from '../address.ts';
 
 /** Networks of one condition; more addresses are put into wider networks. */
 export const MAX_NETWORKS = 32;

@@ -40,6 +40,9 @@ const setOf = (members: Iterable<string>, indent: string): string => {
   return `{\n${texts.map((text) => `${indent}\t${text},\n`).join('')}${indent}}`;
 };
 
+const without = (input: object, names: readonly string[]): object =>
+  Object.fromEntries(Object.entries(input).filter(([name]) => !names.includes(name)));
+
 const agentIs = (names: ReadonlySet<string>): string => {
   const [only] = names;
   return names.size === 1 && only !== undefined
@@ -93,9 +96,15 @@ ${agentIs(seen.agents)}
 ${addressIn(networksOf(seen.addresses))}
 }
 `;
-  const { key: _key, source: _source, link: _link, stream: _stream, ...asked } = seen.lastInput;
-  const { principal: _principal, ...usage } = asked.usage;
-  const input = { ...asked, action: 'publish', usage };
+  const { lastInput } = seen;
+  const { connection: connectionUse, agent: agentUse } = lastInput.usage;
+  // A publish has no key, no source, no link and no stream.
+  const input = {
+    ...without(lastInput, ['key', 'source', 'link', 'stream']),
+    action: 'publish',
+    usage: { connection: connectionUse, agent: agentUse },
+    target: lastInput.target,
+  };
   return {
     id,
     text,

@@ -79,7 +79,7 @@ export class Replay {
    * @throws AppError ERR_POLICY_REPLAY when a recorded input cannot be read
    */
   async run(page: readonly PastDecision[]): Promise<void> {
-    const outcomes = await Promise.all(page.map((past) => this.#evaluate(past)));
+    const outcomes = await Promise.all(page.map(async (past) => this.#evaluate(past)));
     for (const [index, past] of page.entries()) this.#compare(past, outcomes[index]);
   }
 

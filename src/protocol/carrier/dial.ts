@@ -84,7 +84,12 @@ export const DIAL_TIMEOUT_MS = 5_000;
 export const dial = async (
   host: string,
   port: number,
-  options: { readonly clock: Clock; readonly proxyEnvironment?: Environment },
+  options: {
+    readonly clock: Clock;
+    readonly proxyEnvironment?: Environment;
+    /** Ends the try. */
+    readonly signal?: AbortSignal;
+  },
 ): Promise<Socket> => {
   const proxy = proxyFor(host, port, options.proxyEnvironment);
   const first =
@@ -100,6 +105,12 @@ export const dial = async (
     failure = new Error(`no answer within ${DIAL_TIMEOUT_MS} ms`);
     socket.destroy();
   });
+  const stop = (): void => {
+    failure = new Error('stopped');
+    socket.destroy();
+  };
+  if (options.signal?.aborted === true) stop();
+  options.signal?.addEventListener('abort', stop, { once: true });
   try {
     await new Promise<void>((resolve, reject) => {
       const onClose = (): void =>
@@ -127,5 +138,6 @@ export const dial = async (
     throw thrown;
   } finally {
     timer.cancel();
+    options.signal?.removeEventListener('abort', stop);
   }
 };

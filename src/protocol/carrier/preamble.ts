@@ -37,3 +37,20 @@ export const parsePreamble = (line: string): Preamble | undefined => {
   const token = line.slice(prefix.length);
   return TOKEN_PATTERN.test(token) ? { kind: 'link', token } : undefined;
 };
+
+/** What a probe is answered with: the node's public host, and the run of its process. */
+export const probeAnswer = (host: string, run: string): string =>
+  `${WORD} node ${host}\n${WORD} run ${run}\n`;
+
+/** The longest answer to a probe that is read. */
+export const MAX_PROBE_ANSWER_BYTES = 512;
+
+const ANSWER = /^SALLYPORT\/1 node (\S{1,253})\n(?:SALLYPORT\/1 run (\S{1,64})\n)?/;
+
+/** Reads an answer to a probe; undefined when it is none. Nodes of earlier builds tell no run. */
+export const parseProbeAnswer = (
+  text: string,
+): { readonly host: string; readonly run: string | undefined } | undefined => {
+  const [, host, run] = ANSWER.exec(text) ?? [];
+  return host === undefined ? undefined : { host, run };
+};

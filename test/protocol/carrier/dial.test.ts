@@ -71,3 +71,22 @@ test('a port that refuses is said plainly', async () => {
     (error) => isAppError(error, 'ERR_CARRIER_DIAL') && error.message.includes(String(port)),
   );
 });
+
+test('a try that is stopped before or while it connects ends at once and leaves no connection', async (t) => {
+  const { server, port } = await listening((socket) => socket.destroy());
+  t.after(() => server.close());
+  const stopping = new AbortController();
+  const dialled = dial('127.0.0.1', port, {
+    clock: systemClock,
+    proxyEnvironment: {},
+    signal: stopping.signal,
+  });
+  stopping.abort();
+  const stopped = (error: unknown): boolean =>
+    isAppError(error, 'ERR_CARRIER_DIAL') && error.message.endsWith('stopped');
+  await assert.rejects(dialled, stopped);
+  await assert.rejects(
+    dial('127.0.0.1', port, { clock: systemClock, proxyEnvironment: {}, signal: stopping.signal }),
+    stopped,
+  );
+});
