@@ -53,7 +53,7 @@ export class Liveness {
 
   /** Asks for a first round-trip sample; an answer is not demanded yet. */
   start(): void {
-    this.#ping();
+    this.ping();
   }
 
   bytesArrived(): void {
@@ -81,7 +81,8 @@ export class Liveness {
     this.#timer.cancel();
   }
 
-  #ping(): void {
+  /** Sends a PING out of turn. */
+  ping(): void {
     this.#opaque += 1;
     this.#sentMs.set(this.#opaque, this.#clock.monotonicMs());
     if (this.#sentMs.size > MAX_REMEMBERED) this.#sentMs.delete(this.#opaque - MAX_REMEMBERED);
@@ -99,7 +100,7 @@ export class Liveness {
     }
     if (this.#checks % (PING_EVERY_MS / CHECK_EVERY_MS) === 0) {
       this.#unprovedMs ??= nowMs;
-      this.#ping();
+      this.ping();
     }
     this.#host.check(nowMs);
   }
