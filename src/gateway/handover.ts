@@ -87,9 +87,9 @@ export class Handover {
   async #untilReplaced(isEnough: () => boolean): Promise<void> {
     const { clock, find, isCovered } = this.#deps;
     const { signal } = this.#stopping;
-    while (!signal.aborted && !isEnough() && !isCovered()) {
-      const found = await find();
-      if ('link' in found) return;
+    while (!signal.aborted && !isEnough()) {
+      await find();
+      if (isCovered()) return;
       try {
         await sleep(clock, HANDOVER_PAUSE_MS, signal);
       } catch {

@@ -80,12 +80,13 @@ export class LinkSearch {
     this.#finish({ failure });
   }
 
-  get #isOver(): boolean {
+  /** Whether it has its link or has failed. */
+  get isOver(): boolean {
     return this.#over.signal.aborted;
   }
 
   #askNext(): void {
-    if (this.#isOver) return;
+    if (this.isOver) return;
     const node = this.#deps.nodes().find((one) => !this.#stages.has(one));
     if (node === undefined) {
       this.#failWhenHopeless();
@@ -114,14 +115,14 @@ export class LinkSearch {
       this.#failed(node);
       return;
     }
-    if (this.#isOver) {
+    if (this.isOver) {
       decline(node, answer, 'the offer came when it was not needed any more');
       return;
     }
     this.#stages.set(node, 'opening');
     this.#giveTime(node, OPENING_MS);
     const link = await open(node, answer, this.#over.signal);
-    if (this.#isOver) link.retire('link_lost', UNWANTED_DEADLINE_MS);
+    if (this.isOver) link.retire('link_lost', UNWANTED_DEADLINE_MS);
     else if (link.isOpenable) this.#won(link);
     else {
       link.retire('link_lost', UNWANTED_DEADLINE_MS);
@@ -171,7 +172,7 @@ export class LinkSearch {
   }
 
   #finish(found: Found): void {
-    if (this.#isOver) return;
+    if (this.isOver) return;
     this.#endAll();
     this.#settle(found);
   }

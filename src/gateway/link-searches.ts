@@ -28,9 +28,12 @@ export class LinkSearches {
     if (this.#stopped !== undefined) return Promise.resolve({ failure: this.#stopped });
     const key = keyOf(wish);
     const there = this.#running.get(key);
-    if (there !== undefined) return there.found;
+    // One that is over has a link for those who asked before; who asks because of that link wants another.
+    if (there?.search.isOver === false) return there.found;
     const search = new LinkSearch(this.#depsFor(wish));
-    const found = search.start().finally(() => this.#running.delete(key));
+    const found = search.start().finally(() => {
+      if (this.#running.get(key)?.search === search) this.#running.delete(key);
+    });
     this.#running.set(key, { search, found });
     return found;
   }

@@ -142,6 +142,14 @@ export class NodeLogin {
     this.#up?.channel.send('link.failed', { ...report, detail: report.detail?.slice(0, 512) });
   }
 
+  /** An offer whose request was given up is nobody's: its token and place at the relay and the agent are let go. */
+  #putBack(message: ControlMessage): void {
+    if (message.t !== 'link.offer') return;
+    const { link_id } = message.body;
+    const detail = 'the offer came after its request was given up';
+    this.reportLinkFailed({ link_id, step: 'offer', side: this.#options.role, reason: 'link_failed', detail });
+  }
+
   /** Tells the node now what `health` tells it every 10 s. */
   reportHealth(health: HealthReport): void {
     const { failures, healthy_nodes: nodes, ...rest } = health;
@@ -253,6 +261,7 @@ export class NodeLogin {
         clock,
         logger: this.#logger,
         onMessage: (message) => this.#receive(channel, message),
+        onLateAnswer: (message) => this.#putBack(message),
         onClose: (detail) => {
           if (this.#up?.channel === channel) this.#up = undefined;
           resolve({ kind: 'lost', detail });
