@@ -1,5 +1,5 @@
 import { type AuthenticatedPeer, type LinkOffer, Session, type SessionStats } from '../protocol/index.ts';
-import { type Clock, type CloseReason, isCloseReason, type TimerWheel } from '../runtime/index.ts';
+import { type Clock, type CloseReason, isCloseReason, sleep, type TimerWheel } from '../runtime/index.ts';
 
 /** How long the relay's word on why a link ended is waited for (protocol.md, Revocation on the pipe). */
 export const END_NOTICE_MS = 1_000;
@@ -150,6 +150,14 @@ export class GatewayLink {
   whenEndKnown(call: (reason: CloseReason) => void): void {
     if (this.#isEndKnown) call(this.#endReason ?? 'link_lost');
     else this.#waiting.push(call);
+  }
+
+  /** Asks for a sign of life now: whether one came within a moment. */
+  async answers(): Promise<boolean> {
+    const { bytesIn, rttMs } = this.stats();
+    this.session.ping();
+    await sleep(this.#clock, SILENT_AGAIN_MS + SILENT_ROUND_TRIPS * (rttMs ?? 0));
+    return this.isOpenable && this.stats().bytesIn !== bytesIn;
   }
 
   #look(): void {

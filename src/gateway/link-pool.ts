@@ -184,12 +184,15 @@ export class LinkPool {
     return 'link' in found && suits(found.link) ? found.link : this.#best(suits);
   }
 
-  /** A link to the same agent that does not share the silence of `link`, made if need be; one try. */
+  /**
+   * A link to the same agent that does not share the silence of `link`, made if need be; one try. It has just answered:
+   * were the agent busy and not the way to it silent, it would not have.
+   */
   async around(link: GatewayLink): Promise<GatewayLink | undefined> {
     if (this.#successor !== undefined) return undefined;
     const suits = (other: GatewayLink): boolean => other.instance === link.instance && !other.isSilent;
     const there = this.#best(suits);
-    if (there !== undefined) return there;
+    if (there !== undefined && (await there.answers())) return there;
     const found = await this.#searches.find({ exclude: [], want: link.instance });
     return 'link' in found && suits(found.link) ? found.link : undefined;
   }

@@ -208,6 +208,11 @@ test('the way around a silent link leads to the same agent', async () => {
   const around = await rig.pool.around(asLink(link));
   assert.equal(around?.instance, 'a1');
   assert.equal(around.node, 'n2', 'the node without a link is asked first');
+  const [, other] = rig.links;
+  assert.ok(other);
+  assert.equal((await rig.pool.around(asLink(link)))?.id, other.id, 'it is there already');
+  other.isAnswering = false;
+  assert.notEqual((await rig.pool.around(asLink(link)))?.id, other.id, 'what answers nothing is no way around');
   rig.agents = ['a2'];
   for (const one of rig.links) one.isSilent = true;
   assert.equal(await rig.pool.around(asLink(link)), undefined);

@@ -19,6 +19,8 @@ export class FakeLink {
   isOpenable = true;
   isRetiring = false;
   isSilent = false;
+  /** What it says when it is asked for a sign of life. */
+  isAnswering = true;
   idle = 0;
   retiredWith: { reason: string; deadlineMs: number } | undefined;
   load = { rttMs: 1, waiting: 0, bytesIn: 0, bytesOut: 0 };
@@ -33,6 +35,10 @@ export class FakeLink {
 
   stats() {
     return this.load;
+  }
+
+  answers(): Promise<boolean> {
+    return Promise.resolve(this.isAnswering);
   }
 
   idleMs(): number {
