@@ -20,9 +20,7 @@ export class LatelyEnded {
   add(link: EndedLink): void {
     const endedMs = this.#clock.monotonicMs();
     this.#ended.push({ link, endedMs });
-    this.#ended = this.#ended
-      .filter((one) => endedMs - one.endedMs < NOTICE_LAG_MS)
-      .slice(-MAX_LATELY_ENDED);
+    this.#ended = this.#ended.filter((one) => endedMs - one.endedMs < NOTICE_LAG_MS).slice(-MAX_LATELY_ENDED);
   }
 
   /** These have been counted otherwise. */

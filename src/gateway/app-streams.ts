@@ -11,8 +11,9 @@ import {
 } from '../runtime/index.ts';
 import type { FailureLog } from './failures.ts';
 import type { GatewayLink } from './gateway-link.ts';
-import type { LinkPool, Waiter } from './link-pool.ts';
+import type { LinkPool } from './link-pool.ts';
 import type { GatewayMetrics } from './metrics.ts';
+import type { Waiter } from './waiters.ts';
 
 const NOTHING = Buffer.alloc(0);
 const MS_PER_SECOND = 1_000;
@@ -174,7 +175,8 @@ export class AppStreams {
     if (stream.attempt > 1) return;
     void stream.pool.around(link).then((other) => {
       const { session } = stream;
-      if (other?.isOpenable !== true || !link.isSilent || stream.link !== link || session === undefined) return;
+      if (other?.isOpenable !== true || !link.isSilent || stream.link !== link || session === undefined)
+        return;
       const early = link.session.recall(session, 'link_lost');
       if (early === undefined) return;
       this.#handedBack(stream);

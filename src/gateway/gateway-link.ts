@@ -168,7 +168,8 @@ export class GatewayLink {
     this.#wheel.after(Math.max(SILENT_MS, SILENT_ROUND_TRIPS * (rttMs ?? 0)), () => {
       this.#isWatched = false;
       if (this.#isEnded || this.#silentCalls.size === 0) return;
-      if (this.stats().bytesIn === bytesIn) this.#clock.after(SILENT_AGAIN_MS, () => this.#judge(bytesIn)).unref();
+      if (this.stats().bytesIn === bytesIn)
+        this.#clock.after(SILENT_AGAIN_MS, () => this.#judge(bytesIn)).unref();
       else this.#look();
     });
   }

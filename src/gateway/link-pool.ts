@@ -6,6 +6,7 @@ import { linkCare } from './link-care.ts';
 import type { LinkFailure, SearchDeps } from './link-search.ts';
 import { LinkSearches, type LinkWish } from './link-searches.ts';
 import type { NodeChoice } from './node-choice.ts';
+import { type Waiter, Waiters } from './waiters.ts';
 
 /** A link request that just failed answers for those that come within this time. */
 const FRESH_FAILURE_MS = 250;
@@ -35,18 +36,12 @@ export interface PoolDeps {
   readonly mayOpen: () => boolean;
 }
 
-/** What waits for a link: served with a link, or failed with the reason. */
-export interface Waiter {
-  serve(link: GatewayLink): void;
-  fail(failure: LinkFailure): void;
-}
-
 /** The data links of one connection and credential. */
 export class LinkPool {
   readonly #deps: PoolDeps;
   readonly #credentials = new Map<string, AttachedCredential>();
   readonly #links = new Set<GatewayLink>();
-  readonly #waiters = new Set<Waiter>();
+  readonly #waiters = new Waiters();
   readonly #backoff = new Backoff();
   #wake = new AbortController();
   #isRunning = false;
@@ -86,7 +81,7 @@ export class LinkPool {
   }
 
   get waitingCount(): number {
-    return this.#waiters.size;
+    return this.#waiters.count;
   }
 
   /** The keys this pool stands on, one per node at most. */
@@ -104,7 +99,7 @@ export class LinkPool {
     this.#last = undefined;
     this.#hurry();
     this.#searches.nudge();
-    if (this.isEager || this.#waiters.size > 0) this.#ensure();
+    if (this.isEager || this.#waiters.count > 0) this.#ensure();
   }
 
   /** A node's control link is gone or it dropped the credential; links of before live on. */
@@ -112,7 +107,7 @@ export class LinkPool {
     this.#credentials.delete(node);
     if (failure === undefined) return;
     this.#last = { ...failure, atMs: this.#deps.clock.monotonicMs() };
-    if (this.#credentials.size === 0) this.#failWaiters(failure);
+    if (this.#credentials.size === 0) this.#waiters.failAll(failure);
   }
 
   /** Whether another pool has taken over. */
@@ -129,9 +124,7 @@ export class LinkPool {
     this.#searches.stop({ code: 'link_failed', detail: 'another key took over' });
     this.#handover.stop();
     this.#hurry();
-    const waiters = [...this.#waiters];
-    this.#waiters.clear();
-    for (const waiter of waiters) successor.wait(waiter);
+    for (const waiter of this.#waiters.takeAll()) successor.wait(waiter);
     for (const link of this.#links) link.retire('link_lost', REPLACED_DEADLINE_MS);
   }
 
@@ -167,7 +160,7 @@ export class LinkPool {
 
   forget(waiter: Waiter): void {
     this.#successor?.forget(waiter);
-    this.#waiters.delete(waiter);
+    this.#waiters.remove(waiter);
   }
 
   /**
@@ -242,7 +235,7 @@ export class LinkPool {
   }
 
   failWaiters(failure: LinkFailure): void {
-    this.#failWaiters(failure);
+    this.#waiters.failAll(failure);
   }
 
   /** Makes no more links; the links that are there are the caller's to end. */
@@ -252,12 +245,12 @@ export class LinkPool {
     this.#searches.stop(failure);
     this.#handover.stop();
     this.#hurry();
-    this.#failWaiters(failure);
+    this.#waiters.failAll(failure);
   }
 
   /** Whether somebody waits for a link, or wants one at all times. */
   get #isWanted(): boolean {
-    return this.isEager || this.#waiters.size > 0;
+    return this.isEager || this.#waiters.count > 0;
   }
 
   /** Of the links that take streams and suit, one that is not being left if there is one, with the fewest streams. */
@@ -276,20 +269,6 @@ export class LinkPool {
     return link.session.streamCount < than.session.streamCount;
   }
 
-  #failWaiters(failure: LinkFailure): void {
-    const waiters = [...this.#waiters];
-    this.#waiters.clear();
-    for (const waiter of waiters) waiter.fail(failure);
-  }
-
-  #serveWaiters(link: GatewayLink): void {
-    for (const waiter of [...this.#waiters]) {
-      if (!link.isOpenable) return;
-      this.#waiters.delete(waiter);
-      waiter.serve(link);
-    }
-  }
-
   /** Ends a pause between two tries. */
   #hurry(): void {
     this.#wake.abort(new Error('hurry'));
@@ -301,7 +280,7 @@ export class LinkPool {
     this.#isRunning = true;
     this.#run()
       .catch((error: unknown) => {
-        this.#failWaiters({ code: 'internal', detail: messageOf(error) });
+        this.#waiters.failAll({ code: 'internal', detail: messageOf(error) });
         this.#deps.logger.error(
           { err: messageOf(error), connection: this.connection },
           'making a data link failed',
@@ -310,7 +289,8 @@ export class LinkPool {
       .finally(() => {
         this.#isRunning = false;
         // A credential or somebody who waits may have come between the last look and here.
-        if (this.#isWanted && this.#credentials.size > 0 && this.#best(isAnswering) === undefined) this.#ensure();
+        if (this.#isWanted && this.#credentials.size > 0 && this.#best(isAnswering) === undefined)
+          this.#ensure();
       });
   }
 
@@ -334,8 +314,8 @@ export class LinkPool {
       this.#last = { ...failure, atMs: this.#deps.clock.monotonicMs() };
       // A silent link may speak again; there is nothing better.
       const silent = this.#best();
-      if (silent !== undefined) this.#serveWaiters(silent);
-      this.#failWaiters(failure);
+      if (silent !== undefined) this.#waiters.serveWith(silent);
+      this.#waiters.failAll(failure);
       if (!this.isEager) return;
       await this.#pause(Math.min(EAGER_PAUSE_MS, this.#backoff.nextDelayMs()));
     }
@@ -374,7 +354,7 @@ export class LinkPool {
     const { logger, choice } = this.#deps;
     this.#links.add(link);
     this.#last = undefined;
-    this.#serveWaiters(link);
+    this.#waiters.serveWith(link);
     const { node, id } = link;
     logger.info(
       { connection: this.connection, link_id: id, node, agent: link.offer.peer.name },
@@ -395,7 +375,8 @@ export class LinkPool {
   /** Once a link carries streams, another one to a second agent is sought. */
   #seekSecond(first: GatewayLink): void {
     const nowMs = this.#deps.clock.monotonicMs();
-    if (nowMs < this.#secondDueMs || this.#best((link) => link.instance !== first.instance) !== undefined) return;
+    if (nowMs < this.#secondDueMs || this.#best((link) => link.instance !== first.instance) !== undefined)
+      return;
     this.#secondDueMs = nowMs + SECOND_AGENT_MS;
     void this.#searches.find({ exclude: [first.instance] });
   }

@@ -122,7 +122,7 @@ export class LinkSearch {
     this.#stages.set(node, 'opening');
     this.#giveTime(node, OPENING_MS);
     const link = await open(node, answer, this.#over.signal);
-    if (this.isOver) link.retire('link_lost', UNWANTED_DEADLINE_MS);
+    if (this.#over.signal.aborted) link.retire('link_lost', UNWANTED_DEADLINE_MS);
     else if (link.isOpenable) this.#won(link);
     else {
       link.retire('link_lost', UNWANTED_DEADLINE_MS);

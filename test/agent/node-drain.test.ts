@@ -23,51 +23,59 @@ interface Shown {
   readonly links: { readonly node: string; readonly state: string }[];
 }
 
-test('a node that stops: streams go on, new ones lack nothing, and it ends with the last stream', DEADLINE, async (t) => {
-  const audit = new MemoryAudit();
-  const target = await echo(t);
-  const first = await startTestRelay(t, target.port);
-  const second = await startTestRelay(t, target.port, 'localhost');
-  const relays = [first, second];
-  const { agent } = await startTestAgent(t, first, target.port, { relays, deps: { audit } });
-  await eventually('published at both nodes', async () => {
-    const { connections } = (await statusOf(agent)) as { connections: { offered: boolean }[] };
-    return connections.filter(({ offered }) => offered).length === 2 ? true : undefined;
-  });
-  const { gateway, listen: address } = await startTestGateway(t, first, { relays });
-  await eventually('logged in at both nodes', async () => {
-    const { logins } = (await statusOf(gateway)) as { logins: { state: string }[] };
-    return logins.every(({ state }) => state === 'up') ? true : undefined;
-  });
-  await untilReady(gateway);
-  const held = dial(t, address);
-  held.write('x');
-  await once(held, 'data');
-  const links = async (): Promise<string[]> => {
-    const { connections } = (await statusOf(gateway)) as { connections: Shown[] };
-    return (connections[0]?.links ?? []).map(({ node, state }) => `${node} ${state}`);
-  };
-  const [before = ''] = await links();
-  const [stopping, staying] = before.startsWith('localhost') ? [second, first] : [first, second];
-  const drained = stopping.node.drain(DRAIN_MS);
-  for (let asked = 0; asked < 30; asked += 1) assert.equal(await askOnce(t, address, `${asked}`), `${asked}`);
-  assert.deepEqual((await links()).sort(), [
-    `${stopping.config.host} ending`,
-    `${staying.config.host} up`,
-  ].sort());
-  const { connections } = (await statusOf(agent)) as {
-    connections: { node: string; state: string; offered: boolean }[];
-  };
-  for (const { node, state, offered: isOffered } of connections) {
-    assert.deepEqual({ state, isOffered }, { state: 'published', isOffered: node !== stopping.config.host });
-  }
-  const end = readToEnd(held);
-  held.end('y');
-  assert.equal((await end).bytes.toString(), 'y');
-  await drained;
-  const closed = await audit.until('link.closed');
-  assert.equal(closed.data.reason, 'relay_shutdown');
-});
+test(
+  'a node that stops: streams go on, new ones lack nothing, and it ends with the last stream',
+  DEADLINE,
+  async (t) => {
+    const audit = new MemoryAudit();
+    const target = await echo(t);
+    const first = await startTestRelay(t, target.port);
+    const second = await startTestRelay(t, target.port, 'localhost');
+    const relays = [first, second];
+    const { agent } = await startTestAgent(t, first, target.port, { relays, deps: { audit } });
+    await eventually('published at both nodes', async () => {
+      const { connections } = (await statusOf(agent)) as { connections: { offered: boolean }[] };
+      return connections.filter(({ offered }) => offered).length === 2 ? true : undefined;
+    });
+    const { gateway, listen: address } = await startTestGateway(t, first, { relays });
+    await eventually('logged in at both nodes', async () => {
+      const { logins } = (await statusOf(gateway)) as { logins: { state: string }[] };
+      return logins.every(({ state }) => state === 'up') ? true : undefined;
+    });
+    await untilReady(gateway);
+    const held = dial(t, address);
+    held.write('x');
+    await once(held, 'data');
+    const links = async (): Promise<string[]> => {
+      const { connections } = (await statusOf(gateway)) as { connections: Shown[] };
+      return (connections[0]?.links ?? []).map(({ node, state }) => `${node} ${state}`);
+    };
+    const [before = ''] = await links();
+    const [stopping, staying] = before.startsWith('localhost') ? [second, first] : [first, second];
+    const drained = stopping.node.drain(DRAIN_MS);
+    for (let asked = 0; asked < 30; asked += 1)
+      assert.equal(await askOnce(t, address, `${asked}`), `${asked}`);
+    assert.deepEqual(
+      (await links()).sort(),
+      [`${stopping.config.host} ending`, `${staying.config.host} up`].sort(),
+    );
+    const { connections } = (await statusOf(agent)) as {
+      connections: { node: string; state: string; offered: boolean }[];
+    };
+    for (const { node, state, offered: isOffered } of connections) {
+      assert.deepEqual(
+        { state, isOffered },
+        { state: 'published', isOffered: node !== stopping.config.host },
+      );
+    }
+    const end = readToEnd(held);
+    held.end('y');
+    assert.equal((await end).bytes.toString(), 'y');
+    await drained;
+    const closed = await audit.until('link.closed');
+    assert.equal(closed.data.reason, 'relay_shutdown');
+  },
+);
 
 test('the agent leaves the links of a node that stops when the gateway has not', DEADLINE, async (t) => {
   const target = await echo(t);
@@ -86,7 +94,9 @@ test('the agent leaves the links of a node that stops when the gateway has not',
   });
   assert.ok(!('refused' in offer));
   const own = { name: 'gateway-1', instance: gateway.instance };
-  const session = new Session(await openSide('gateway', relay, offer, certificate, own), { clock: systemClock });
+  const session = new Session(await openSide('gateway', relay, offer, certificate, own), {
+    clock: systemClock,
+  });
   const left = new Promise<GoAway>((resolve) => session.onGoAway(resolve));
   const ended = new Promise((resolve) => session.onEnd(resolve));
   const drained = relay.node.drain(1_000);

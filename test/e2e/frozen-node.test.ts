@@ -163,7 +163,13 @@ test('a frozen node delays no open beyond the time of an answer', async (t) => {
     return how === 'fin' ? bytes.toString() : how;
   };
   assert.equal(await ask('shop', 'before'), 'before');
-  const { stdout } = await deployment.command('link', 'list', '--json', '--admin', deployment.adminUrlOf('relay-a'));
+  const { stdout } = await deployment.command(
+    'link',
+    'list',
+    '--json',
+    '--admin',
+    deployment.adminUrlOf('relay-a'),
+  );
   const frozen: Role = (JSON.parse(stdout) as unknown[]).length > 0 ? 'relay-a' : 'relay-b';
   const { pid } = deployment.process(frozen);
   const thaw = (): void => {
@@ -186,26 +192,29 @@ test('a frozen node delays no open beyond the time of an answer', async (t) => {
     assert.deepEqual(await Promise.all(LAZY.map((name) => ask(name, name))), LAZY);
   });
 
-  await t.test('and when it wakes, no offer of it is taken up and no stream reaches the target twice', async () => {
-    const connections = target.sockets.length;
-    thaw();
-    await everybodyAtBoth(deployment, frozen);
-    assert.equal(await ask('shop', 'awake'), 'awake');
-    await eventually(
-      'every offer is put back',
-      async () => {
-        const listed = await deployment.command(
-          'link',
-          'list',
-          '--json',
-          '--admin',
-          deployment.adminUrlOf(frozen),
-        );
-        const links = JSON.parse(listed.stdout) as { connection: string }[];
-        return links.every(({ connection }) => connection === 'shop') ? true : undefined;
-      },
-      DEADLINE_MS,
-    );
-    assert.equal(target.sockets.length, connections + 1);
-  });
+  await t.test(
+    'and when it wakes, no offer of it is taken up and no stream reaches the target twice',
+    async () => {
+      const connections = target.sockets.length;
+      thaw();
+      await everybodyAtBoth(deployment, frozen);
+      assert.equal(await ask('shop', 'awake'), 'awake');
+      await eventually(
+        'every offer is put back',
+        async () => {
+          const listed = await deployment.command(
+            'link',
+            'list',
+            '--json',
+            '--admin',
+            deployment.adminUrlOf(frozen),
+          );
+          const links = JSON.parse(listed.stdout) as { connection: string }[];
+          return links.every(({ connection }) => connection === 'shop') ? true : undefined;
+        },
+        DEADLINE_MS,
+      );
+      assert.equal(target.sockets.length, connections + 1);
+    },
+  );
 });

@@ -212,7 +212,11 @@ test('the way around a silent link leads to the same agent', async () => {
   assert.ok(other);
   assert.equal((await rig.pool.around(asLink(link)))?.id, other.id, 'it is there already');
   other.isAnswering = false;
-  assert.notEqual((await rig.pool.around(asLink(link)))?.id, other.id, 'what answers nothing is no way around');
+  assert.notEqual(
+    (await rig.pool.around(asLink(link)))?.id,
+    other.id,
+    'what answers nothing is no way around',
+  );
   rig.agents = ['a2'];
   for (const one of rig.links) one.isSilent = true;
   assert.equal(await rig.pool.around(asLink(link)), undefined);

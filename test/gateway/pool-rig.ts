@@ -1,7 +1,8 @@
 import type { GatewayLink } from '../../src/gateway/gateway-link.ts';
-import { LinkPool, type Waiter } from '../../src/gateway/link-pool.ts';
+import { LinkPool } from '../../src/gateway/link-pool.ts';
 import type { LinkFailure } from '../../src/gateway/link-search.ts';
 import { NodeChoice } from '../../src/gateway/node-choice.ts';
+import type { Waiter } from '../../src/gateway/waiters.ts';
 import type { AttachedCredential, LinkOffer, LinkRefusal, LinkRequest } from '../../src/protocol/index.ts';
 import { silentLogger } from '../../src/runtime/index.ts';
 import { ManualClock } from '../support/manual-clock.ts';

@@ -56,41 +56,49 @@ const startRig = async (t: TestContext) => {
   return { audit, target, address, connection, way };
 };
 
-test('a stream goes around a link that falls silent, to the same agent, and reaches the target once', DEADLINE, async (t) => {
-  const { audit, target, address, way } = await startRig(t);
-  assert.equal(await askOnce(t, address, 'before'), 'before');
-  way.freeze();
-  const asks = ['one', 'two', 'three'].map((text) => askOnce(t, address, text));
-  assert.deepEqual(await Promise.all(asks), ['one', 'two', 'three']);
-  const attempts = audit.events.filter(({ type }) => type === 'stream.decision');
-  assert.deepEqual(
-    attempts.map(({ subject }) => subject.attempt),
-    [1, 2, 2, 2],
-  );
-  // Later ones do not try the silent link at all.
-  assert.equal(await askOnce(t, address, 'later'), 'later');
-  assert.equal(audit.events.filter(({ type }) => type === 'stream.decision').at(-1)?.subject.attempt, 1);
-  // What waited in the silent link arrives now, and is refused: its ids have been served.
-  const closes = audit.events.filter(({ type }) => type === 'stream.close').length;
-  way.thaw();
-  const held = dial(t, address);
-  held.write('x');
-  await once(held, 'data');
-  assert.equal(await askOnce(t, address, 'after'), 'after');
-  await eventually('every stream is closed', () =>
-    audit.events.filter(({ type }) => type === 'stream.close').length > closes ? true : undefined,
-  );
-  assert.equal(target.sockets.length, 7);
-});
+test(
+  'a stream goes around a link that falls silent, to the same agent, and reaches the target once',
+  DEADLINE,
+  async (t) => {
+    const { audit, target, address, way } = await startRig(t);
+    assert.equal(await askOnce(t, address, 'before'), 'before');
+    way.freeze();
+    const asks = ['one', 'two', 'three'].map((text) => askOnce(t, address, text));
+    assert.deepEqual(await Promise.all(asks), ['one', 'two', 'three']);
+    const attempts = audit.events.filter(({ type }) => type === 'stream.decision');
+    assert.deepEqual(
+      attempts.map(({ subject }) => subject.attempt),
+      [1, 2, 2, 2],
+    );
+    // Later ones do not try the silent link at all.
+    assert.equal(await askOnce(t, address, 'later'), 'later');
+    assert.equal(audit.events.filter(({ type }) => type === 'stream.decision').at(-1)?.subject.attempt, 1);
+    // What waited in the silent link arrives now, and is refused: its ids have been served.
+    const closes = audit.events.filter(({ type }) => type === 'stream.close').length;
+    way.thaw();
+    const held = dial(t, address);
+    held.write('x');
+    await once(held, 'data');
+    assert.equal(await askOnce(t, address, 'after'), 'after');
+    await eventually('every stream is closed', () =>
+      audit.events.filter(({ type }) => type === 'stream.close').length > closes ? true : undefined,
+    );
+    assert.equal(target.sockets.length, 7);
+  },
+);
 
-test('a stream whose OPEN did arrive over the silent link is not opened a second time', DEADLINE, async (t) => {
-  const { audit, target, address, connection, way } = await startRig(t);
-  way.freeze('back');
-  const socket = dial(t, address);
-  const end = readToEnd(socket);
-  socket.end('transfer 100');
-  assert.equal((await end).how, 'ECONNRESET');
-  assert.equal((await connection()).failures[0]?.reason, 'protocol_error');
-  assert.equal(target.sockets.length, 1);
-  assert.equal(audit.events.filter(({ type }) => type === 'stream.decision').length, 1);
-});
+test(
+  'a stream whose OPEN did arrive over the silent link is not opened a second time',
+  DEADLINE,
+  async (t) => {
+    const { audit, target, address, connection, way } = await startRig(t);
+    way.freeze('back');
+    const socket = dial(t, address);
+    const end = readToEnd(socket);
+    socket.end('transfer 100');
+    assert.equal((await end).how, 'ECONNRESET');
+    assert.equal((await connection()).failures[0]?.reason, 'protocol_error');
+    assert.equal(target.sockets.length, 1);
+    assert.equal(audit.events.filter(({ type }) => type === 'stream.decision').length, 1);
+  },
+);

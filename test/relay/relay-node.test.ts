@@ -43,7 +43,9 @@ test('an offer whose request was given up is put back: no token and no place sta
   const relay = await startRelayNode();
   const ends = await startEnds(relay);
   const clock = new ManualClock();
-  const impatient = new TestLogin(relay.config, 'gateway', 'gateway-2', [credential('k_send2', 'db')], { clock });
+  const impatient = new TestLogin(relay.config, 'gateway', 'gateway-2', [credential('k_send2', 'db')], {
+    clock,
+  });
   impatient.login.start();
   const { cred } = await impatient.until('onAttached');
   const { spki } = ends.gatewayCertificate;

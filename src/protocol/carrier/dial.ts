@@ -84,7 +84,12 @@ export const DIAL_TIMEOUT_MS = 5_000;
 export const dial = async (
   host: string,
   port: number,
-  options: { readonly clock: Clock; readonly proxyEnvironment?: Environment },
+  options: {
+    readonly clock: Clock;
+    readonly proxyEnvironment?: Environment;
+    /** Aborting destroys the socket and fails the promise. */
+    readonly signal?: AbortSignal | undefined;
+  },
 ): Promise<Socket> => {
   const proxy = proxyFor(host, port, options.proxyEnvironment);
   const first =
@@ -100,6 +105,11 @@ export const dial = async (
     failure = new Error(`no answer within ${DIAL_TIMEOUT_MS} ms`);
     socket.destroy();
   });
+  const giveUp = (): void => {
+    failure = new Error('given up');
+    socket.destroy();
+  };
+  options.signal?.addEventListener('abort', giveUp, { once: true });
   try {
     await new Promise<void>((resolve, reject) => {
       const onClose = (): void =>
@@ -127,5 +137,6 @@ export const dial = async (
     throw thrown;
   } finally {
     timer.cancel();
+    options.signal?.removeEventListener('abort', giveUp);
   }
 };

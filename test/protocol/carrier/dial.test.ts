@@ -50,6 +50,22 @@ test('a CONNECT proxy is passed with its credentials, and no byte behind its ans
   proxy.server.close();
 });
 
+test('a dial that is given up leaves no connection behind', async () => {
+  const proxy = await listening(() => undefined);
+  const abort = new AbortController();
+  const dialled = dial('relay.test', 443, {
+    clock: systemClock,
+    proxyEnvironment: { HTTPS_PROXY: `http://127.0.0.1:${proxy.port}` },
+    signal: abort.signal,
+  });
+  const [accepted] = (await once(proxy.server, 'connection')) as [Socket];
+  abort.abort();
+  await assert.rejects(dialled, (error) => isAppError(error));
+  accepted.resume();
+  await once(accepted, 'close');
+  proxy.server.close();
+});
+
 test('a proxy that refuses is said plainly', async () => {
   const proxy = await listening((socket) => {
     socket.once('data', () => socket.end('HTTP/1.1 407 Proxy Authentication Required\r\n\r\n'));
