@@ -10,6 +10,8 @@ export const END_NOTICE_MS = 1_000;
  */
 export const SILENT_MS = 300;
 const SILENT_ROUND_TRIPS = 4;
+/** The same while its round trip is not known yet. */
+const UNMEASURED_SILENT_MS = 1_000;
 /** Then it is looked at once more: what came while this process was busy has been read by then. */
 export const SILENT_AGAIN_MS = 100;
 
@@ -165,7 +167,9 @@ export class GatewayLink {
     this.#isWatched = true;
     const { bytesIn, rttMs } = this.stats();
     this.session.ping();
-    this.#wheel.after(Math.max(SILENT_MS, SILENT_ROUND_TRIPS * (rttMs ?? 0)), () => {
+    const silentMs =
+      rttMs === undefined ? UNMEASURED_SILENT_MS : Math.max(SILENT_MS, SILENT_ROUND_TRIPS * rttMs);
+    this.#wheel.after(silentMs, () => {
       this.#isWatched = false;
       if (this.#isEnded || this.#silentCalls.size === 0) return;
       if (this.stats().bytesIn === bytesIn)

@@ -3,6 +3,8 @@ import { CHECK_EVERY_MS, DEAD_AFTER_BUSY_MS, DEAD_AFTER_MS, PING_EVERY_MS } from
 
 /** PINGs whose time is remembered for the round trip. */
 const MAX_REMEMBERED = 16;
+/** While this many wait for their answers none is sent out of turn, so that those in turn are not forgotten. */
+const MAX_OUT_OF_TURN = 8;
 /** Weight of a new round-trip sample (RFC 6298 §2.3). */
 const RTT_GAIN = 1 / 8;
 
@@ -53,7 +55,7 @@ export class Liveness {
 
   /** Asks for a first round-trip sample; an answer is not demanded yet. */
   start(): void {
-    this.ping();
+    this.#ping();
   }
 
   bytesArrived(): void {
@@ -81,8 +83,12 @@ export class Liveness {
     this.#timer.cancel();
   }
 
-  /** Sends a PING out of turn. */
+  /** Sends a PING out of turn, unless several wait already, which an answer can come to as well. */
   ping(): void {
+    if (this.#sentMs.size < MAX_OUT_OF_TURN) this.#ping();
+  }
+
+  #ping(): void {
     this.#opaque += 1;
     this.#sentMs.set(this.#opaque, this.#clock.monotonicMs());
     if (this.#sentMs.size > MAX_REMEMBERED) this.#sentMs.delete(this.#opaque - MAX_REMEMBERED);
@@ -100,7 +106,7 @@ export class Liveness {
     }
     if (this.#checks % (PING_EVERY_MS / CHECK_EVERY_MS) === 0) {
       this.#unprovedMs ??= nowMs;
-      this.ping();
+      this.#ping();
     }
     this.#host.check(nowMs);
   }
