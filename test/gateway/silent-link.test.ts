@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
+import type { Socket } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import {
   startTestAgent,
@@ -11,7 +11,7 @@ import {
 import { MemoryAudit } from '../agent/memory-audit.ts';
 import { eventually } from '../support/eventually.ts';
 import { type Forwarder, forwardTo } from '../support/forwarder.ts';
-import { askOnce, dial, echo, readToEnd } from '../support/sockets.ts';
+import { askOnce, dial, echo, holdStreams, readToEnd } from '../support/sockets.ts';
 
 const DEADLINE = { timeout: 60_000 };
 
@@ -73,17 +73,20 @@ test(
     // Later ones do not try the silent link at all.
     assert.equal(await askOnce(t, address, 'later'), 'later');
     assert.equal(audit.events.filter(({ type }) => type === 'stream.decision').at(-1)?.subject.attempt, 1);
-    // What waited in the silent link arrives now, and is refused: its ids have been served.
-    const closes = audit.events.filter(({ type }) => type === 'stream.close').length;
+    // What waited in the silent link arrives now, before anything else over it, and is refused: its ids have been served.
     way.thaw();
-    const held = dial(t, address);
-    held.write('x');
-    await once(held, 'data');
-    assert.equal(await askOnce(t, address, 'after'), 'after');
-    await eventually('every stream is closed', () =>
-      audit.events.filter(({ type }) => type === 'stream.close').length > closes ? true : undefined,
-    );
-    assert.equal(target.sockets.length, 7);
+    const held: Socket[] = [];
+    await eventually('the link that was silent carries streams again', async () => {
+      held.push(...(await holdStreams(t, address, 1)));
+      const decisions = audit.events.filter(({ type }) => type === 'stream.decision');
+      return decisions.at(-1)?.subject.link_id === attempts[0]?.subject.link_id ? true : undefined;
+    });
+    assert.equal(target.sockets.length, 5 + held.length);
+    for (const socket of held) {
+      const end = readToEnd(socket);
+      socket.end();
+      assert.equal((await end).how, 'fin');
+    }
   },
 );
 
