@@ -25,6 +25,7 @@ import {
   type TimerWheel,
 } from '../runtime/index.ts';
 import { AgentLink, type AgentLinkDeps } from './agent-link.ts';
+import { LatelyEnded } from './lately-ended.ts';
 import type { LiveStreams } from './live-streams.ts';
 import type { AgentMetrics } from './metrics.ts';
 import type { Publisher } from './publisher.ts';
@@ -71,12 +72,16 @@ interface Node {
   readonly config: RelayNodeConfig;
   readonly login: ReturnType<MakeLogin>;
   isHealthy: boolean;
+  /** Set while the node stops: monotonic time at which it cuts what is left. */
+  stopping: { readonly endMs: number } | undefined;
 }
 
-/** A revocation's notice follows the cut on the pipe within this, or tells of something older. */
-const NOTICE_LAG_MS = 10_000;
-/** Links kept to be counted then: as many as an agent may have. */
-const MAX_LATELY_ENDED = 4_096;
+/**
+ * Gateways leave a node that stops once they have a link elsewhere. Links that they still hold after this part of the
+ * deadline and this long are left by the agent, so that no stream begins on them just to be cut.
+ */
+export const LEAVE_SHARE = 3 / 4;
+export const LEAVE_MS = 7_500;
 
 /** Logins at every relay node, and the data links that came of their offers. */
 export class Connector {
@@ -85,14 +90,16 @@ export class Connector {
   readonly #links = new Map<string, AgentLink>();
   /** Closed links that still wait for the relay's word. */
   readonly #ending = new Map<string, AgentLink>();
-  /** Links that ended lately, oldest first: the notice of a revocation follows the cut that it made. */
-  #lately: { readonly link: AgentLink; readonly endedMs: number }[] = [];
+  readonly #lately: LatelyEnded;
   readonly #closing = new AbortController();
   readonly #recentIds = new RecentIds();
   #handshakes = 0;
+  /** Monotonic time at which the drain of this process cuts what is left; undefined before it drains. */
+  #drainEndMs: number | undefined;
 
   constructor(deps: ConnectorDeps) {
     this.#deps = deps;
+    this.#lately = new LatelyEnded(deps.clock);
     for (const config of deps.relays) {
       const login = deps.login({
         node: config,
@@ -108,7 +115,7 @@ export class Connector {
         credentials: deps.credentials,
         handlers: this.#handlers(config.host),
       });
-      this.#nodes.set(config.host, { config, login, isHealthy: false });
+      this.#nodes.set(config.host, { config, login, isHealthy: false, stopping: undefined });
     }
   }
 
@@ -116,8 +123,10 @@ export class Connector {
     for (const { login } of this.#nodes.values()) login.start();
   }
 
+  /** The login to publish at; undefined at a node that stops, which offers nothing any more. */
   login(node: string): ReturnType<MakeLogin> | undefined {
-    return this.#nodes.get(node)?.login;
+    const entry = this.#nodes.get(node);
+    return entry?.stopping === undefined ? entry?.login : undefined;
   }
 
   get logins(): readonly ReturnType<MakeLogin>[] {
@@ -148,6 +157,7 @@ export class Connector {
 
   /** Takes everything back at the relay and tells the gateways that no more streams are served. */
   drain(deadlineMs: number): void {
+    this.#drainEndMs = this.#deps.clock.monotonicMs() + deadlineMs;
     for (const [node, { login }] of this.#nodes) {
       for (const connection of this.#deps.publisher.offeredAt(node)) login.unpublish(connection);
     }
@@ -168,6 +178,7 @@ export class Connector {
       onDown: () => {
         metrics.reconnects.inc();
         this.#setHealthy(node, false);
+        this.#setStopping(node, undefined);
         publisher.onDown(node);
       },
       onAttached: (credential) => publisher.onAttached(node, credential),
@@ -185,6 +196,7 @@ export class Connector {
       },
       onStreamsQuery: ({ connection }) => Promise.resolve(streamInfos(this.#deps.streams, connection)),
       onStreamClose: ({ stream_id, reason }) => this.#onStreamClose(stream_id, reason),
+      onGoAway: (deadlineMs) => this.#onNodeGoAway(node, deadlineMs),
       onNodeHealth: (healthy) => this.#setHealthy(node, healthy),
       health: this.#deps.health,
     };
@@ -193,6 +205,26 @@ export class Connector {
   #setHealthy(node: string, isHealthy: boolean): void {
     const entry = this.#nodes.get(node);
     if (entry !== undefined) entry.isHealthy = isHealthy;
+  }
+
+  #setStopping(node: string, stopping: Node['stopping']): void {
+    const entry = this.#nodes.get(node);
+    if (entry !== undefined) entry.stopping = stopping;
+  }
+
+  /** A node stops: gateways find nothing there any more, and links over it are left. Streams go on until it cuts. */
+  #onNodeGoAway(node: string, deadlineMs: number): void {
+    const { clock, wheel, logger, publisher } = this.#deps;
+    const stopping = { endMs: clock.monotonicMs() + deadlineMs };
+    logger.info({ node, deadline_ms: deadlineMs }, 'the relay node is going away');
+    this.#setStopping(node, stopping);
+    publisher.onDown(node);
+    wheel.after(Math.min(LEAVE_MS, deadlineMs * LEAVE_SHARE), () => {
+      // It may have come back meanwhile, and links with it.
+      if (this.#nodes.get(node)?.stopping !== stopping) return;
+      const leftMs = Math.max(0, stopping.endMs - clock.monotonicMs());
+      for (const link of this.links) if (link.node === node) link.goAway('relay_shutdown', leftMs);
+    });
   }
 
   #onConnectionGone(node: string, name: string): void {
@@ -215,7 +247,7 @@ export class Connector {
     const startedMs = clock.monotonicMs();
     const isNew = revocations.add(notice, node);
     const reason = revocations.reasonFor(notice.key_id) ?? 'key_revoked';
-    const before = this.#takenBefore(notice.key_id, reason);
+    const before = this.#lately.takenBy(notice.key_id, reason);
     const hit = this.links.filter((link) => link.standsOn(notice.key_id));
     const cut = this.#deps.streams.cut(reason, ({ link }) => {
       const { sender, listener } = link.offer;
@@ -223,7 +255,7 @@ export class Connector {
     });
     for (const link of hit) link.cut(reason);
     // A cut link comes to stand among those that ended lately; it has been counted here.
-    this.#lately = this.#lately.filter(({ link }) => !hit.includes(link));
+    this.#lately.forget(hit);
     const links = hit.length + before.links;
     const streams = cut + before.streams;
     const ms = clock.monotonicMs() - startedMs;
@@ -279,11 +311,8 @@ export class Connector {
       this.#handshakes -= 1;
     }
     // Registered in the tick of this check, so that a revocation either is seen here or finds the link.
-    const late = this.#closing.signal.aborted
-      ? 'agent_shutdown'
-      : peer.duplex.destroyed
-        ? 'link_lost'
-        : this.#whyNot(offer);
+    const isClosing = this.#closing.signal.aborted;
+    const late = isClosing ? 'agent_shutdown' : peer.duplex.destroyed ? 'link_lost' : this.#unfit(offer);
     if (late !== undefined) {
       peer.duplex.destroy();
       peer.raw.resetAndDestroy();
@@ -304,32 +333,18 @@ export class Connector {
       onEnd: (ended) => this.#onLinkEnd(ended),
     });
     this.#links.set(link.id, link);
+    // The gateway has the link already and may have opened streams: they are handed back, not reset.
+    const { clock } = this.#deps;
+    if (this.#drainEndMs !== undefined) {
+      link.goAway('agent_shutdown', Math.max(0, this.#drainEndMs - clock.monotonicMs()));
+    }
   }
 
   #onLinkEnd(link: AgentLink): void {
     this.#links.delete(link.id);
     this.#ending.set(link.id, link);
     link.whenRecorded(() => this.#ending.delete(link.id));
-    const endedMs = this.#deps.clock.monotonicMs();
-    this.#lately.push({ link, endedMs });
-    this.#lately = this.#lately
-      .filter((one) => endedMs - one.endedMs < NOTICE_LAG_MS)
-      .slice(-MAX_LATELY_ENDED);
-  }
-
-  /** What a key's revocation had already taken when its notice came; each is counted once. */
-  #takenBefore(keyId: string, reason: CloseReason): { links: number; streams: number } {
-    const nowMs = this.#deps.clock.monotonicMs();
-    const isOf = ({ link, endedMs }: { link: AgentLink; endedMs: number }): boolean =>
-      link.standsOn(keyId) &&
-      nowMs - endedMs < NOTICE_LAG_MS &&
-      (link.endReason === undefined || link.endReason === reason);
-    const taken = this.#lately.filter(isOf);
-    this.#lately = this.#lately.filter((one) => !isOf(one));
-    return {
-      links: taken.length,
-      streams: taken.reduce((sum, { link }) => sum + link.streamsTaken, 0),
-    };
+    this.#lately.add(link);
   }
 
   #target(node: string, offer: LinkOffer): ConnectionInfo['target'] | undefined {
@@ -343,8 +358,13 @@ export class Connector {
   }
 
   #whyNot(offer: LinkOffer): CloseReason | undefined {
-    const barred = this.#deps.barred() ?? this.#revoked(offer);
-    if (barred !== undefined) return barred;
+    return this.#deps.barred() ?? this.#unfit(offer);
+  }
+
+  /** What is wrong with an offer, whatever this process is about to do. */
+  #unfit(offer: LinkOffer): CloseReason | undefined {
+    const revoked = this.#revoked(offer);
+    if (revoked !== undefined) return revoked;
     if (!offer.sender.claims.includes('Send')) return 'not_authorized';
     if (this.#target(offer.node, offer) === undefined) return 'unpublished';
     return this.#links.size >= this.#deps.maxLinks() ? 'overloaded' : undefined;

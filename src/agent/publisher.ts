@@ -113,7 +113,7 @@ export class Publisher {
     if (publication !== undefined) this.#withdraw(publication, 'failed', 'not_authorized', detail);
   }
 
-  /** The control link to a node is lost, and what was offered there with it; links and decisions stay. */
+  /** The control link to a node is lost or the node stops, and what was offered there with it; links and decisions stay. */
   onDown(node: string): void {
     for (const publication of this.#publications.values()) {
       if (publication.node === node) publication.isOffered = false;

@@ -11,8 +11,9 @@ import {
 } from '../runtime/index.ts';
 import type { FailureLog } from './failures.ts';
 import type { GatewayLink } from './gateway-link.ts';
-import type { LinkPool, Waiter } from './link-pool.ts';
+import type { LinkPool } from './link-pool.ts';
 import type { GatewayMetrics } from './metrics.ts';
+import type { Waiter } from './waiters.ts';
 
 const NOTHING = Buffer.alloc(0);
 const MS_PER_SECOND = 1_000;
@@ -41,6 +42,8 @@ interface AppStream {
   waiter: Waiter | undefined;
   link: GatewayLink | undefined;
   session: SessionStream | undefined;
+  /** Takes back what was asked of the link while the stream waits for an answer. */
+  unwatch: () => void;
   isAccepted: boolean;
   isDone: boolean;
 }
@@ -93,6 +96,7 @@ export class AppStreams {
       waiter: undefined,
       link: undefined,
       session: undefined,
+      unwatch: ignore,
       isAccepted: false,
       isDone: false,
     };
@@ -151,7 +155,7 @@ export class AppStreams {
       ext: {},
     };
     stream.link = link;
-    link.touch();
+    stream.unwatch = link.watch(() => this.#onSilent(stream, link));
     try {
       stream.session = link.session.open(meta, socket, early, {
         onAccept: () => this.#onAccept(stream),
@@ -163,15 +167,43 @@ export class AppStreams {
     }
   }
 
+  /**
+   * Nothing comes over the link: a stream without an answer goes around it, to the same agent. That one takes an id only
+   * once, so that early data that did arrive over the silent link reaches no target a second time.
+   */
+  #onSilent(stream: AppStream, link: GatewayLink): void {
+    if (stream.attempt > 1) return;
+    void stream.pool.around(link).then((other) => {
+      const { session } = stream;
+      if (other?.isOpenable !== true || !link.isSilent || stream.link !== link || session === undefined)
+        return;
+      const early = link.session.recall(session, 'link_lost');
+      if (early === undefined) return;
+      this.#handedBack(stream);
+      this.#deps.metrics.retried.inc();
+      this.#open(stream, other, early);
+    });
+  }
+
+  /** The socket is ours again, without listeners, and may be opened once more. */
+  #handedBack(stream: AppStream): void {
+    stream.unwatch();
+    stream.session = undefined;
+    stream.attempt += 1;
+    stream.socket.on('error', ignore);
+  }
+
   #onAccept(stream: AppStream): void {
     const { metrics, clock } = this.#deps;
     stream.isAccepted = true;
+    stream.unwatch();
     stream.timer?.cancel();
     metrics.opened.inc({ result: 'allowed' });
     metrics.openSeconds.observe((clock.monotonicMs() - stream.startedMs) / MS_PER_SECOND);
   }
 
   #onRefuse(stream: AppStream, link: GatewayLink, refusal: Refusal): void {
+    stream.unwatch();
     stream.session = undefined;
     if (stream.isDone) return;
     const decision = refusal.decision_id;
@@ -179,10 +211,8 @@ export class AppStreams {
       this.#fail(stream, refusal.code, undefined, decision);
       return;
     }
-    stream.attempt += 1;
-    // The socket is ours again, without listeners, while another agent is looked for.
-    stream.socket.on('error', ignore);
-    stream.pool.other(link.instance).then(
+    this.#handedBack(stream);
+    stream.pool.another(link, refusal.code).then(
       (other) => {
         if (stream.isDone) return;
         if (other?.isOpenable !== true) {
@@ -241,6 +271,7 @@ export class AppStreams {
 
   #forget(stream: AppStream): void {
     stream.isDone = true;
+    stream.unwatch();
     stream.timer?.cancel();
     if (stream.waiter !== undefined) stream.pool.forget(stream.waiter);
     stream.waiter = undefined;

@@ -28,6 +28,7 @@ import {
 import { GatewayLink } from './gateway-link.ts';
 import { LinkPool } from './link-pool.ts';
 import type { GatewayMetrics } from './metrics.ts';
+import { NodeChoice } from './node-choice.ts';
 
 const MS_PER_SECOND = 1_000;
 
@@ -66,13 +67,6 @@ const keyIdsOf = (pool: LinkPool): string[] => [
   ...new Set([...pool.credentials.values()].map(({ key_id }) => key_id)),
 ];
 
-/** A random order spreads links over nodes; one that has none yet goes first. */
-const shuffled = (nodes: readonly string[]): string[] =>
-  nodes
-    .map((node) => ({ node, at: randomFraction() }))
-    .sort((left, right) => left.at - right.at)
-    .map(({ node }) => node);
-
 /** Logins at every relay node, and the pools of links that they make possible. */
 export class Connector {
   readonly #deps: ConnectorDeps;
@@ -85,7 +79,7 @@ export class Connector {
   readonly #links = new Map<string, GatewayLink>();
   /** Ended links that still wait for the relay's word. */
   readonly #ending = new Map<string, GatewayLink>();
-  readonly #healthy = new Set<string>();
+  readonly #choice: NodeChoice;
   readonly #closing = new AbortController();
   /** Keys that some node said are revoked; nothing starts on them any more. */
   readonly #revoked = new Map<string, CloseReason>();
@@ -95,6 +89,7 @@ export class Connector {
 
   constructor(deps: ConnectorDeps) {
     this.#deps = deps;
+    this.#choice = new NodeChoice(deps.clock, randomFraction);
     for (const plan of deps.pools) this.#pools.set(plan.credential.handle, this.#makePool(plan));
     for (const config of deps.relays) {
       const login = deps.login({
@@ -159,7 +154,7 @@ export class Connector {
   }
 
   healthyNodes(): string[] {
-    return [...this.#healthy];
+    return this.#choice.healthy();
   }
 
   maintain(): void {
@@ -230,9 +225,13 @@ export class Connector {
       spki: certificate.spki,
       clock,
       logger,
-      order: shuffled,
+      choice: this.#choice,
       request: (node, request) => this.#request(node, request),
-      open: (node, offer) => this.#open(pool, node, offer),
+      open: (node, offer, signal) => this.#open(pool, node, offer, signal),
+      decline: (node, { link_id }, detail) => {
+        const report = { link_id, step: 'offer', side: 'gateway' as const, reason: 'link_failed', detail };
+        this.#logins.get(node)?.login.reportLinkFailed(report);
+      },
       mayOpen: () => this.#links.size + this.#opening < maxLinks(),
     });
     return pool;
@@ -244,7 +243,7 @@ export class Connector {
     return entry.login.requestLink(request);
   }
 
-  async #open(pool: LinkPool, node: string, offer: LinkOffer): Promise<GatewayLink> {
+  async #open(pool: LinkPool, node: string, offer: LinkOffer, givenUp: AbortSignal): Promise<GatewayLink> {
     const { own, certificate, clock, logger, wheel } = this.#deps;
     const entry = this.#logins.get(node);
     if (entry === undefined) throw new AppError('ERR_GATEWAY_CONFIG', `no relay node ${node}`);
@@ -257,7 +256,7 @@ export class Connector {
     let peer: AuthenticatedPeer;
     this.#opening += 1;
     try {
-      const { signal } = this.#closing;
+      const signal = AbortSignal.any([this.#closing.signal, givenUp]);
       peer = await this.#deps.openLink({
         side: 'gateway',
         offer,
@@ -316,7 +315,7 @@ export class Connector {
     return {
       onDown: ({ detail, status }) => {
         metrics.reconnects.inc();
-        this.#healthy.delete(node);
+        this.#choice.gone(node);
         const isFinal = status !== undefined && status >= 400 && status < 500 && status !== 429;
         const failure = isFinal ? { code: 'not_authorized' as const, detail } : undefined;
         for (const pool of this.pools) pool.onDetached(node, failure);
@@ -342,10 +341,7 @@ export class Connector {
         (this.#links.get(link_id) ?? this.#ending.get(link_id))?.onClosedNotice(reason);
       },
       onGoAway: (deadlineMs) => this.#onNodeGoAway(node, deadlineMs),
-      onNodeHealth: (healthy) => {
-        if (healthy) this.#healthy.add(node);
-        else this.#healthy.delete(node);
-      },
+      onNodeHealth: (healthy) => this.#choice.health(node, healthy),
       health,
     };
   }
@@ -377,12 +373,7 @@ export class Connector {
   /** A node stops: links over it are replaced elsewhere, its streams finish or are cut at its deadline. */
   #onNodeGoAway(node: string, deadlineMs: number): void {
     this.#deps.logger.info({ node, deadline_ms: deadlineMs }, 'the relay node is going away');
-    for (const link of this.links) {
-      if (link.node === node) link.retire('relay_shutdown', deadlineMs);
-    }
-    for (const pool of this.pools) {
-      pool.onDetached(node);
-      pool.onGoAway();
-    }
+    this.#choice.leaving(node, deadlineMs);
+    for (const pool of this.pools) pool.onNodeLeaving(node, deadlineMs);
   }
 }

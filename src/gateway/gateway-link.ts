@@ -1,8 +1,19 @@
 import { type AuthenticatedPeer, type LinkOffer, Session, type SessionStats } from '../protocol/index.ts';
-import { type Clock, type CloseReason, isCloseReason, type TimerWheel } from '../runtime/index.ts';
+import { type Clock, type CloseReason, isCloseReason, sleep, type TimerWheel } from '../runtime/index.ts';
 
 /** How long the relay's word on why a link ended is waited for (protocol.md, Revocation on the pipe). */
 export const END_NOTICE_MS = 1_000;
+
+/**
+ * A link over which nothing came for this long after an OPEN and a PING, or for this many of its round trips, is silent:
+ * the node or the agent is frozen or out of reach. Proof of death takes longer (protocol.md, Liveness).
+ */
+export const SILENT_MS = 300;
+const SILENT_ROUND_TRIPS = 4;
+/** The same while its round trip is not known yet. */
+const UNMEASURED_SILENT_MS = 1_000;
+/** Then it is looked at once more: what came while this process was busy has been read by then. */
+export const SILENT_AGAIN_MS = 100;
 
 /** Notices after which nothing may move any more; others let what is under way arrive. */
 const FORCED_ENDS: ReadonlySet<CloseReason> = new Set<CloseReason>([
@@ -34,6 +45,11 @@ export class GatewayLink {
   /** When it last carried a stream. */
   #usedMs: number;
   #isRetiring = false;
+  /** Whether something is expected over the link and looked for. */
+  #isWatched = false;
+  /** Bytes that had come when it was found silent. */
+  #silentAtBytes: number | undefined;
+  #silentCalls = new Set<() => void>();
   #endReason: CloseReason | undefined;
   #isEnded = false;
   #isEndKnown = false;
@@ -82,8 +98,25 @@ export class GatewayLink {
     return this.session.stats();
   }
 
+  /** Nothing came over it when something had to, and nothing has come since. */
+  get isSilent(): boolean {
+    return this.#silentAtBytes !== undefined && this.#silentAtBytes === this.stats().bytesIn;
+  }
+
   touch(): void {
     this.#usedMs = this.#clock.monotonicMs();
+  }
+
+  /**
+   * A stream is being opened: asks the other end for a sign of life beside it. `onSilent` is called when none comes.
+   *
+   * @returns takes the call back
+   */
+  watch(onSilent: () => void): () => void {
+    this.touch();
+    this.#silentCalls.add(onSilent);
+    this.#look();
+    return () => this.#silentCalls.delete(onSilent);
   }
 
   /** How long it has carried no stream. */
@@ -119,6 +152,36 @@ export class GatewayLink {
   whenEndKnown(call: (reason: CloseReason) => void): void {
     if (this.#isEndKnown) call(this.#endReason ?? 'link_lost');
     else this.#waiting.push(call);
+  }
+
+  /** Asks for a sign of life now: whether one came within a moment. */
+  async answers(): Promise<boolean> {
+    const { bytesIn, rttMs } = this.stats();
+    this.session.ping();
+    await sleep(this.#clock, SILENT_AGAIN_MS + SILENT_ROUND_TRIPS * (rttMs ?? 0));
+    return this.isOpenable && this.stats().bytesIn !== bytesIn;
+  }
+
+  #look(): void {
+    if (this.#isWatched || this.#isEnded) return;
+    this.#isWatched = true;
+    const { bytesIn, rttMs } = this.stats();
+    this.session.ping();
+    const silentMs =
+      rttMs === undefined ? UNMEASURED_SILENT_MS : Math.max(SILENT_MS, SILENT_ROUND_TRIPS * rttMs);
+    this.#wheel.after(silentMs, () => {
+      this.#isWatched = false;
+      if (this.#isEnded || this.#silentCalls.size === 0) return;
+      if (this.stats().bytesIn === bytesIn)
+        this.#clock.after(SILENT_AGAIN_MS, () => this.#judge(bytesIn)).unref();
+      else this.#look();
+    });
+  }
+
+  #judge(bytesIn: number): void {
+    if (this.#isEnded || this.stats().bytesIn !== bytesIn) return;
+    this.#silentAtBytes = bytesIn;
+    for (const call of [...this.#silentCalls]) call();
   }
 
   #knowEnd(): void {

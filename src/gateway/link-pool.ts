@@ -1,30 +1,23 @@
 import type { AttachedCredential, LinkOffer, LinkRefusal, LinkRequest } from '../protocol/index.ts';
 import { Backoff, type Clock, type CloseReason, type Logger, messageOf, sleep } from '../runtime/index.ts';
 import type { GatewayLink } from './gateway-link.ts';
+import { Handover } from './handover.ts';
+import { linkCare } from './link-care.ts';
+import type { LinkFailure, SearchDeps } from './link-search.ts';
+import { LinkSearches, type LinkWish } from './link-searches.ts';
+import type { NodeChoice } from './node-choice.ts';
+import { type Waiter, Waiters } from './waiters.ts';
 
 /** A link request that just failed answers for those that come within this time. */
 const FRESH_FAILURE_MS = 250;
 /** Longest pause between tries for a connection whose link is wanted at all times. */
 const EAGER_PAUSE_MS = 5_000;
-/** After no second agent was found, the next search. */
+/** After a link to a second agent was sought, the next search for one. */
 const SECOND_AGENT_MS = 30_000;
 /** Links to one agent at most. */
 const MAX_LINKS_PER_AGENT = 4;
-/** A link with this round trip and this many streams waiting for it gets another beside it. */
-const SLOW_RTT_MS = 10;
-const SLOW_WAITING_STREAMS = 2;
-/** A link without a stream for this long is closed. */
-const IDLE_LINK_MS = 5 * 60 * 1_000;
-/** A link is replaced at this age or volume: nothing rekeys AES-GCM by itself (protocol.md, Rendezvous). */
-const MAX_LINK_AGE_MS = 24 * 60 * 60 * 1_000;
-const MAX_LINK_BYTES = 256 * 1024 ** 3;
 /** Streams of a replaced link may go on this long. */
 const REPLACED_DEADLINE_MS = 24 * 60 * 60 * 1_000;
-
-export interface LinkFailure {
-  readonly code: CloseReason;
-  readonly detail: string;
-}
 
 export interface PoolDeps {
   readonly connection: string;
@@ -32,43 +25,47 @@ export interface PoolDeps {
   readonly spki: string;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Nodes are tried in the order that this gives. */
-  readonly order: (nodes: readonly string[]) => readonly string[];
+  /** What is known of the nodes; one for all pools. */
+  readonly choice: NodeChoice;
   readonly request: (node: string, request: LinkRequest) => Promise<LinkOffer | LinkRefusal>;
-  /** Opens the data link of an offer; its end is told by `onLinkEnd`. */
-  readonly open: (node: string, offer: LinkOffer) => Promise<GatewayLink>;
+  /** Opens the data link of an offer; its end is told by `onLinkEnd`. An abort gives it up, and the node is told. */
+  readonly open: (node: string, offer: LinkOffer, signal: AbortSignal) => Promise<GatewayLink>;
+  /** Tells the node that its offer is not taken up. */
+  readonly decline: (node: string, offer: LinkOffer, detail: string) => void;
   /** False when the gateway has as many links as it may. */
   readonly mayOpen: () => boolean;
 }
-
-/** What waits for a link: served with a link, or failed with the reason. */
-export interface Waiter {
-  serve(link: GatewayLink): void;
-  fail(failure: LinkFailure): void;
-}
-
-type Attempt = { readonly link: GatewayLink } | { readonly failure: LinkFailure };
 
 /** The data links of one connection and credential. */
 export class LinkPool {
   readonly #deps: PoolDeps;
   readonly #credentials = new Map<string, AttachedCredential>();
   readonly #links = new Set<GatewayLink>();
-  readonly #waiters = new Set<Waiter>();
+  readonly #waiters = new Waiters();
   readonly #backoff = new Backoff();
-  readonly #closing = new AbortController();
   #wake = new AbortController();
   #isRunning = false;
   /** True while a request is under way, false in the pause after a failed one. */
   #isTrying = false;
   #isClosed = false;
-  #other: Promise<Attempt> | undefined;
+  readonly #searches: LinkSearches;
+  readonly #handover: Handover;
   #secondDueMs = 0;
   #successor: LinkPool | undefined;
   #last: (LinkFailure & { readonly atMs: number }) | undefined;
 
   constructor(deps: PoolDeps) {
     this.#deps = deps;
+    this.#searches = new LinkSearches((wish) => this.#searchDeps(wish));
+    this.#handover = new Handover({
+      clock: deps.clock,
+      find: () => this.#searches.find({ exclude: [] }),
+      isCovered: () => this.#best((link) => !link.isSilent && !this.#handover.has(link)) !== undefined,
+      onLeft: () => {
+        this.#secondDueMs = 0;
+        this.onGoAway();
+      },
+    });
   }
 
   get connection(): string {
@@ -84,7 +81,7 @@ export class LinkPool {
   }
 
   get waitingCount(): number {
-    return this.#waiters.size;
+    return this.#waiters.count;
   }
 
   /** The keys this pool stands on, one per node at most. */
@@ -101,7 +98,8 @@ export class LinkPool {
     this.#credentials.set(node, credential);
     this.#last = undefined;
     this.#hurry();
-    if (this.isEager || this.#waiters.size > 0) this.#ensure();
+    this.#searches.nudge();
+    if (this.isEager || this.#waiters.count > 0) this.#ensure();
   }
 
   /** A node's control link is gone or it dropped the credential; links of before live on. */
@@ -109,7 +107,7 @@ export class LinkPool {
     this.#credentials.delete(node);
     if (failure === undefined) return;
     this.#last = { ...failure, atMs: this.#deps.clock.monotonicMs() };
-    if (this.#credentials.size === 0) this.#failWaiters(failure);
+    if (this.#credentials.size === 0) this.#waiters.failAll(failure);
   }
 
   /** Whether another pool has taken over. */
@@ -123,18 +121,20 @@ export class LinkPool {
   replaceBy(successor: LinkPool): void {
     this.#successor = successor;
     this.#isClosed = true;
-    this.#closing.abort(new Error('replaced'));
+    this.#searches.stop({ code: 'link_failed', detail: 'another key took over' });
+    this.#handover.stop();
     this.#hurry();
-    const waiters = [...this.#waiters];
-    this.#waiters.clear();
-    for (const waiter of waiters) successor.wait(waiter);
+    for (const waiter of this.#waiters.takeAll()) successor.wait(waiter);
     for (const link of this.#links) link.retire('link_lost', REPLACED_DEADLINE_MS);
   }
 
-  /** A link for a new stream: the one with the fewest streams; undefined when none can take one now. */
+  /**
+   * A link for a new stream: the one with the fewest streams, one that stays before one that is being left; undefined
+   * when none can take one now, or none that is not silent.
+   */
   pick(): GatewayLink | undefined {
     if (this.#successor !== undefined) return this.#successor.pick();
-    const best = this.#openable();
+    const best = this.#best(isAnswering);
     if (best !== undefined) this.#seekSecond(best);
     return best;
   }
@@ -148,7 +148,9 @@ export class LinkPool {
     const { clock } = this.#deps;
     const last = this.#last;
     if (last !== undefined && clock.monotonicMs() - last.atMs < FRESH_FAILURE_MS && !this.#isTrying) {
-      waiter.fail(last);
+      const silent = this.#best();
+      if (silent === undefined) waiter.fail(last);
+      else waiter.serve(silent);
       return;
     }
     this.#waiters.add(waiter);
@@ -158,16 +160,34 @@ export class LinkPool {
 
   forget(waiter: Waiter): void {
     this.#successor?.forget(waiter);
-    this.#waiters.delete(waiter);
+    this.#waiters.remove(waiter);
   }
 
-  /** A link to another agent than the one given, made if need be; one try. */
-  async other(excluded: string): Promise<GatewayLink | undefined> {
-    if (this.#successor !== undefined) return this.#successor.other(excluded);
-    const there = this.#openable(excluded);
+  /**
+   * Another link for a stream that `link` handed back with `code`, made if need be; one try. Another agent's, unless
+   * only the node that the link runs over is going away.
+   */
+  async another(link: GatewayLink, code: CloseReason): Promise<GatewayLink | undefined> {
+    if (this.#successor !== undefined) return this.#successor.another(link, code);
+    const exclude = code === 'relay_shutdown' ? [] : [link.instance];
+    const suits = (other: GatewayLink): boolean => other !== link && !exclude.includes(other.instance);
+    const there = this.#best((other) => suits(other) && !other.isSilent);
     if (there !== undefined) return there;
-    const attempt = await this.#seekOther([excluded]);
-    return 'link' in attempt && attempt.link.instance !== excluded ? attempt.link : undefined;
+    const found = await this.#searches.find({ exclude });
+    return 'link' in found && suits(found.link) ? found.link : this.#best(suits);
+  }
+
+  /**
+   * A link to the same agent that does not share the silence of `link`, made if need be; one try. It has just answered:
+   * were the agent busy and not the way to it silent, it would not have.
+   */
+  async around(link: GatewayLink): Promise<GatewayLink | undefined> {
+    if (this.#successor !== undefined) return undefined;
+    const suits = (other: GatewayLink): boolean => other.instance === link.instance && !other.isSilent;
+    const there = this.#best(suits);
+    if (there !== undefined && (await there.answers())) return there;
+    const found = await this.#searches.find({ exclude: [], want: link.instance });
+    return 'link' in found && suits(found.link) ? found.link : undefined;
   }
 
   /** Makes the first link now when it is wanted at all times. */
@@ -177,30 +197,32 @@ export class LinkPool {
 
   /** A link of this pool takes no more streams: another is made in time. */
   onGoAway(): void {
-    if (this.#openable() === undefined && (this.isEager || this.#waiters.size > 0)) this.#ensure();
+    if (!this.#isClosed && this.#best(isAnswering) === undefined && this.#isWanted) this.#ensure();
+  }
+
+  /** A node stops within `deadlineMs`: nothing is asked of it, and links over it are left for others. */
+  onNodeLeaving(node: string, deadlineMs: number): void {
+    this.#credentials.delete(node);
+    const links = this.links.filter((link) => link.node === node);
+    this.#leave(links, 'relay_shutdown', deadlineMs);
   }
 
   onLinkEnd(link: GatewayLink): void {
     this.#links.delete(link);
-    if (this.#isClosed || this.#openable() !== undefined) return;
-    if (this.isEager || this.#waiters.size > 0) this.#ensure();
+    this.#handover.forget(link);
+    this.onGoAway();
   }
 
   /** Closes idle links, replaces old ones, adds one beside a slow one; called every few seconds. */
   maintain(): void {
-    const { clock } = this.#deps;
+    const nowMs = this.#deps.clock.monotonicMs();
     for (const link of this.#links) {
-      if (link.isRetiring) continue;
-      const stats = link.stats();
-      const volume = Math.max(stats.bytesIn, stats.bytesOut);
-      if (clock.monotonicMs() - link.openedMs >= MAX_LINK_AGE_MS || volume >= MAX_LINK_BYTES) {
-        link.retire('link_lost', REPLACED_DEADLINE_MS);
-        this.onGoAway();
-      } else if (link.idleMs() >= IDLE_LINK_MS && !(this.isEager && this.#links.size === 1)) {
-        link.retire('idle_timeout', 0);
-      } else if ((stats.rttMs ?? 0) >= SLOW_RTT_MS && stats.waiting >= SLOW_WAITING_STREAMS) {
-        this.#seekBeside(link);
-      }
+      if (link.isRetiring || this.#handover.has(link)) continue;
+      if (link.session.streamCount > 0 && link.isOpenable) this.#seekSecond(link);
+      const due = linkCare(link, nowMs);
+      if (due === 'replace') this.#leave([link], 'link_lost', REPLACED_DEADLINE_MS);
+      else if (due === 'relieve') this.#seekBeside(link);
+      else if (due === 'close' && !(this.isEager && this.#links.size === 1)) link.retire('idle_timeout', 0);
     }
   }
 
@@ -213,38 +235,38 @@ export class LinkPool {
   }
 
   failWaiters(failure: LinkFailure): void {
-    this.#failWaiters(failure);
+    this.#waiters.failAll(failure);
   }
 
   /** Makes no more links; the links that are there are the caller's to end. */
   close(): void {
+    const failure: LinkFailure = { code: 'gateway_shutdown', detail: 'the gateway is shutting down' };
     this.#isClosed = true;
-    this.#closing.abort(new Error('closed'));
+    this.#searches.stop(failure);
+    this.#handover.stop();
     this.#hurry();
-    this.#failWaiters({ code: 'gateway_shutdown', detail: 'the gateway is shutting down' });
+    this.#waiters.failAll(failure);
   }
 
-  #openable(excluded?: string): GatewayLink | undefined {
+  /** Whether somebody waits for a link, or wants one at all times. */
+  get #isWanted(): boolean {
+    return this.isEager || this.#waiters.count > 0;
+  }
+
+  /** Of the links that take streams and suit, one that is not being left if there is one, with the fewest streams. */
+  #best(suits: (link: GatewayLink) => boolean = () => true): GatewayLink | undefined {
     let best: GatewayLink | undefined;
     for (const link of this.#links) {
-      if (!link.isOpenable || link.instance === excluded) continue;
-      if (best === undefined || link.session.streamCount < best.session.streamCount) best = link;
+      if (!link.isOpenable || !suits(link)) continue;
+      if (best === undefined || this.#isBetter(link, best)) best = link;
     }
     return best;
   }
 
-  #failWaiters(failure: LinkFailure): void {
-    const waiters = [...this.#waiters];
-    this.#waiters.clear();
-    for (const waiter of waiters) waiter.fail(failure);
-  }
-
-  #serveWaiters(link: GatewayLink): void {
-    for (const waiter of [...this.#waiters]) {
-      if (!link.isOpenable) return;
-      this.#waiters.delete(waiter);
-      waiter.serve(link);
-    }
+  #isBetter(link: GatewayLink, than: GatewayLink): boolean {
+    const isLeft = this.#handover.has(link);
+    if (isLeft !== this.#handover.has(than)) return !isLeft;
+    return link.session.streamCount < than.session.streamCount;
   }
 
   /** Ends a pause between two tries. */
@@ -258,7 +280,7 @@ export class LinkPool {
     this.#isRunning = true;
     this.#run()
       .catch((error: unknown) => {
-        this.#failWaiters({ code: 'internal', detail: messageOf(error) });
+        this.#waiters.failAll({ code: 'internal', detail: messageOf(error) });
         this.#deps.logger.error(
           { err: messageOf(error), connection: this.connection },
           'making a data link failed',
@@ -267,22 +289,22 @@ export class LinkPool {
       .finally(() => {
         this.#isRunning = false;
         // A credential or somebody who waits may have come between the last look and here.
-        const isWanted = this.isEager || this.#waiters.size > 0;
-        if (isWanted && this.#credentials.size > 0 && this.#openable() === undefined) this.#ensure();
+        if (this.#isWanted && this.#credentials.size > 0 && this.#best(isAnswering) === undefined)
+          this.#ensure();
       });
   }
 
   /** Tries until there is a link, as long as one is wanted and some node would take the request. */
   async #run(): Promise<void> {
-    while (!this.#isClosed && this.#credentials.size > 0 && this.#openable() === undefined) {
+    while (!this.#isClosed && this.#credentials.size > 0 && this.#best(isAnswering) === undefined) {
       this.#isTrying = true;
-      const attempt = await this.#attempt([]);
+      const found = await this.#searches.find({ exclude: [] });
       this.#isTrying = false;
-      if ('link' in attempt) {
+      if ('link' in found) {
         this.#backoff.reset();
         continue;
       }
-      const { failure } = attempt;
+      const { failure } = found;
       if (this.#last?.code !== failure.code) {
         this.#deps.logger.warn(
           { connection: this.connection, reason: failure.code },
@@ -290,7 +312,10 @@ export class LinkPool {
         );
       }
       this.#last = { ...failure, atMs: this.#deps.clock.monotonicMs() };
-      this.#failWaiters(failure);
+      // A silent link may speak again; there is nothing better.
+      const silent = this.#best();
+      if (silent !== undefined) this.#waiters.serveWith(silent);
+      this.#waiters.failAll(failure);
       if (!this.isEager) return;
       await this.#pause(Math.min(EAGER_PAUSE_MS, this.#backoff.nextDelayMs()));
     }
@@ -304,71 +329,62 @@ export class LinkPool {
     }
   }
 
-  /** One round over the nodes that hold the credential; the failure is the last node's. */
-  async #attempt(exclude: readonly string[], want?: string): Promise<Attempt> {
-    const { order, mayOpen, spki, request, open, logger } = this.#deps;
-    let failure: LinkFailure = { code: 'link_failed', detail: 'logged in at no relay node' };
-    if (!mayOpen())
-      return { failure: { code: 'overloaded', detail: 'the gateway has as many data links as it may' } };
-    for (const node of order([...this.#credentials.keys()])) {
-      const credential = this.#credentials.get(node);
-      if (credential === undefined) continue;
-      try {
-        const answer = await request(node, {
-          cred: credential.cred,
-          connection: this.connection,
-          spki,
-          exclude,
-          ...(want === undefined ? {} : { want }),
-        });
-        if ('refused' in answer) {
-          failure = { code: answer.code, detail: answer.detail };
-          continue;
-        }
-        const link = await open(node, answer);
-        if (this.#successor !== undefined) {
-          link.retire('link_lost', 0);
-          return { failure: { code: 'link_failed', detail: 'another key took over' } };
-        }
-        if (this.#isClosed) {
-          link.cut('gateway_shutdown');
-          return { failure: { code: 'gateway_shutdown', detail: 'the gateway is shutting down' } };
-        }
-        this.#links.add(link);
-        this.#last = undefined;
-        this.#serveWaiters(link);
-        logger.info(
-          { connection: this.connection, link_id: link.id, node, agent: answer.peer.name },
-          'data link is up',
-        );
-        return { link };
-      } catch (error) {
-        failure = { code: 'link_failed', detail: messageOf(error) };
-      }
-    }
-    return { failure };
+  #searchDeps({ exclude, want }: LinkWish): SearchDeps {
+    const { clock, choice, mayOpen, spki, open, decline } = this.#deps;
+    return {
+      clock,
+      mayOpen,
+      open,
+      decline,
+      nodes: () => choice.order([...this.#credentials.keys()], (node) => this.#countAt(node)),
+      request: async (node) => {
+        const cred = this.#credentials.get(node)?.cred;
+        if (cred === undefined) throw new Error(`logged in at ${node} no longer`);
+        const wish = { exclude, ...(want === undefined ? {} : { want }) };
+        return this.#deps.request(node, { cred, connection: this.connection, spki, ...wish });
+      },
+      silent: (node) => choice.silent(node),
+      heard: (node) => choice.heard(node),
+      onLink: (link) => this.#onLink(link),
+    };
   }
 
-  #seekOther(exclude: readonly string[], want?: string): Promise<Attempt> {
-    this.#other ??= this.#attempt(exclude, want)
-      .catch((error: unknown): Attempt => ({ failure: { code: 'internal', detail: messageOf(error) } }))
-      .finally(() => {
-        this.#other = undefined;
-      });
-    return this.#other;
+  /** A search has made a link. */
+  #onLink(link: GatewayLink): void {
+    const { logger, choice } = this.#deps;
+    this.#links.add(link);
+    this.#last = undefined;
+    this.#waiters.serveWith(link);
+    const { node, id } = link;
+    logger.info(
+      { connection: this.connection, link_id: id, node, agent: link.offer.peer.name },
+      'data link is up',
+    );
+    const leftMs = choice.leavesInMs(node);
+    if (leftMs !== undefined) this.#leave([link], 'relay_shutdown', leftMs);
   }
 
-  /** Once the first link carries streams, a second one to another agent is sought. */
+  #countAt(node: string): number {
+    return this.links.filter((link) => link.node === node && link.isOpenable).length;
+  }
+
+  #leave(links: readonly GatewayLink[], reason: CloseReason, deadlineMs: number): void {
+    this.#handover.leave(links, reason, deadlineMs, this.#credentials.size > 0);
+  }
+
+  /** Once a link carries streams, another one to a second agent is sought. */
   #seekSecond(first: GatewayLink): void {
     const nowMs = this.#deps.clock.monotonicMs();
-    if (this.#links.size > 1 || nowMs < this.#secondDueMs || this.#other !== undefined) return;
+    if (nowMs < this.#secondDueMs || this.#best((link) => link.instance !== first.instance) !== undefined)
+      return;
     this.#secondDueMs = nowMs + SECOND_AGENT_MS;
-    void this.#seekOther([first.instance]);
+    void this.#searches.find({ exclude: [first.instance] });
   }
 
-  #seekBeside(link: GatewayLink): void {
-    const same = this.links.filter(({ instance, isRetiring }) => instance === link.instance && !isRetiring);
-    if (same.length >= MAX_LINKS_PER_AGENT || this.#other !== undefined) return;
-    void this.#seekOther([], link.instance);
+  #seekBeside({ instance }: GatewayLink): void {
+    const same = this.links.filter((link) => link.instance === instance && !link.isRetiring);
+    if (same.length < MAX_LINKS_PER_AGENT) void this.#searches.find({ exclude: [], want: instance });
   }
 }
+
+const isAnswering = (link: GatewayLink): boolean => !link.isSilent;

@@ -5,10 +5,14 @@ import { sallyport } from '../support/command.ts';
 import type { Role } from '../support/deployment.ts';
 import { eventually } from '../support/eventually.ts';
 import { createTwoNodes, everybodyAtBoth } from '../support/two-nodes.ts';
-import { askOnce, echo, holdStreams, readToEnd } from '../support/sockets.ts';
+import { askOnce, dial, echo, holdStreams, readToEnd } from '../support/sockets.ts';
 
 const DEADLINE_MS = 30_000;
 const STREAMS = 8;
+/** Well before a link request is given up (10 s) and an application (15 s): nobody waited for the frozen node. */
+const OPEN_DEADLINE_MS = 5_000;
+/** Connections without a link: were each to ask one of two nodes at random, all would hardly miss the frozen one. */
+const LAZY = Array.from({ length: 8 }, (_, index) => `lazy-${index}`);
 
 interface Answer {
   readonly nodes: number;
@@ -133,6 +137,84 @@ test('a key is revoked while the node that carries its streams is frozen', async
         },
         DEADLINE_MS,
       );
+    },
+  );
+});
+
+test('a frozen node delays no open beyond the time of an answer', async (t) => {
+  const target = await echo(t);
+  const deployment = await createTwoNodes(t, target.port, {
+    more: LAZY,
+    edit: {
+      gateway: (settings) => {
+        for (const connection of settings['connections'] as { name: string; eager?: boolean }[]) {
+          connection.eager = connection.name === 'shop';
+        }
+      },
+    },
+  });
+  await deployment.startAll();
+  await everybodyAtBoth(deployment, 'relay-a');
+  const ask = async (connection: string, line: string): Promise<string> => {
+    const socket = dial(t, deployment.listenOf(connection));
+    const end = readToEnd(socket, OPEN_DEADLINE_MS);
+    socket.end(line);
+    const { bytes, how } = await end;
+    return how === 'fin' ? bytes.toString() : how;
+  };
+  assert.equal(await ask('shop', 'before'), 'before');
+  const { stdout } = await deployment.command(
+    'link',
+    'list',
+    '--json',
+    '--admin',
+    deployment.adminUrlOf('relay-a'),
+  );
+  const frozen: Role = (JSON.parse(stdout) as unknown[]).length > 0 ? 'relay-a' : 'relay-b';
+  const { pid } = deployment.process(frozen);
+  const thaw = (): void => {
+    try {
+      process.kill(pid, 'SIGCONT');
+    } catch {
+      // It has ended already.
+    }
+  };
+  t.after(thaw);
+  process.kill(pid, 'SIGSTOP');
+
+  await t.test('not over the link that it carries', async () => {
+    const texts = ['one', 'two', 'three', 'four'];
+    assert.deepEqual(await Promise.all(texts.map((text) => ask('shop', text))), texts);
+    assert.equal(await ask('shop', 'later'), 'later');
+  });
+
+  await t.test('not where a link is looked for', async () => {
+    assert.deepEqual(await Promise.all(LAZY.map((name) => ask(name, name))), LAZY);
+  });
+
+  await t.test(
+    'and when it wakes, no offer of it is taken up and no stream reaches the target twice',
+    async () => {
+      const connections = target.sockets.length;
+      thaw();
+      await everybodyAtBoth(deployment, frozen);
+      assert.equal(await ask('shop', 'awake'), 'awake');
+      await eventually(
+        'every offer is put back',
+        async () => {
+          const listed = await deployment.command(
+            'link',
+            'list',
+            '--json',
+            '--admin',
+            deployment.adminUrlOf(frozen),
+          );
+          const links = JSON.parse(listed.stdout) as { connection: string }[];
+          return links.every(({ connection }) => connection === 'shop') ? true : undefined;
+        },
+        DEADLINE_MS,
+      );
+      assert.equal(target.sockets.length, connections + 1);
     },
   );
 });

@@ -1,109 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { GatewayLink } from '../../src/gateway/gateway-link.ts';
-import { type LinkFailure, LinkPool, type Waiter } from '../../src/gateway/link-pool.ts';
-import type { AttachedCredential, LinkOffer, LinkRefusal, LinkRequest } from '../../src/protocol/index.ts';
-import { silentLogger } from '../../src/runtime/index.ts';
-import { ManualClock } from '../support/manual-clock.ts';
-
-const credential = { cred: 'c1', key_id: 'k_1' } as AttachedCredential;
-
-/** What the pool looks at of a link. */
-class FakeLink {
-  readonly id: string;
-  readonly node: string;
-  readonly instance: string;
-  readonly openedMs: number;
-  readonly session = { streamCount: 0 };
-  readonly offer = { sender: { id: 'k_1' } };
-  isOpenable = true;
-  isRetiring = false;
-  idle = 0;
-  retiredWith: string | undefined;
-  load = { rttMs: 1, waiting: 0, bytesIn: 0, bytesOut: 0 };
-
-  constructor(id: string, node: string, instance: string, openedMs: number) {
-    this.id = id;
-    this.node = node;
-    this.instance = instance;
-    this.openedMs = openedMs;
-  }
-
-  stats() {
-    return this.load;
-  }
-
-  idleMs(): number {
-    return this.idle;
-  }
-
-  retire(reason: string): void {
-    this.retiredWith = reason;
-    this.isRetiring = true;
-    this.isOpenable = false;
-  }
-}
-
-interface Rig {
-  readonly clock: ManualClock;
-  readonly requests: { node: string; request: LinkRequest }[];
-  readonly links: FakeLink[];
-  refusal: LinkFailure | undefined;
-  agents: string[];
-  readonly pool: LinkPool;
-}
-
-const makeRig = (isEager = false): Rig => {
-  const clock = new ManualClock();
-  const rig: Rig = {
-    clock,
-    requests: [],
-    links: [],
-    refusal: undefined,
-    agents: ['a1'],
-    pool: new LinkPool({
-      connection: 'db',
-      isEager,
-      spki: 'spki',
-      clock,
-      logger: silentLogger,
-      order: (nodes) => [...nodes].sort(),
-      mayOpen: () => true,
-      request: (node, request): Promise<LinkOffer | LinkRefusal> => {
-        rig.requests.push({ node, request });
-        if (rig.refusal !== undefined) return Promise.resolve({ refused: true, ...rig.refusal });
-        const instance = rig.agents.find((agent) => !request.exclude.includes(agent));
-        if (instance === undefined)
-          return Promise.resolve({ refused: true, code: 'no_agent', detail: 'none' });
-        return Promise.resolve({ node, peer: { name: instance, instance } } as LinkOffer);
-      },
-      open: (node, offer) => {
-        const link = new FakeLink(`l${rig.links.length}`, node, offer.peer.instance, clock.monotonicMs());
-        rig.links.push(link);
-        return Promise.resolve(link as unknown as GatewayLink);
-      },
-    }),
-  };
-  return rig;
-};
-
-const turns = async (): Promise<void> => {
-  for (let turn = 0; turn < 5; turn += 1) await new Promise((resolve) => setImmediate(resolve));
-};
-
-const waiterFor = (): Waiter & { link: GatewayLink | undefined; failure: LinkFailure | undefined } => {
-  const waiter = {
-    link: undefined as GatewayLink | undefined,
-    failure: undefined as LinkFailure | undefined,
-    serve: (link: GatewayLink) => {
-      waiter.link = link;
-    },
-    fail: (failure: LinkFailure) => {
-      waiter.failure = failure;
-    },
-  };
-  return waiter;
-};
+import { asLink, credential, makeRig, turns, waiterFor, withLink } from './pool-rig.ts';
 
 test('a link is made for the first application that wants one', async () => {
   const rig = makeRig();
@@ -127,7 +24,7 @@ test('an eager pool makes its link as soon as a node has the credential, and aga
   const [link] = rig.links;
   assert.ok(link);
   link.isOpenable = false;
-  rig.pool.onLinkEnd(link as unknown as GatewayLink);
+  rig.pool.onLinkEnd(asLink(link));
   await turns();
   assert.equal(rig.links.length, 2);
 });
@@ -197,12 +94,132 @@ test('a second link to another agent is sought once the first is used', async ()
 
 test('a movable refusal finds another agent, or nobody', async () => {
   const rig = makeRig();
-  rig.pool.onAttached('n1', credential);
-  rig.pool.wait(waiterFor());
-  await turns();
-  assert.equal(await rig.pool.other('a1'), undefined);
+  const link = asLink(await withLink(rig, 'n1'));
+  assert.equal(await rig.pool.another(link, 'overloaded'), undefined);
   rig.agents.push('a2');
-  assert.equal((await rig.pool.other('a1'))?.instance, 'a2');
+  assert.equal((await rig.pool.another(link, 'overloaded'))?.instance, 'a2');
+});
+
+test('a movable refusal goes to another agent while a link to the same one is being made', async () => {
+  const rig = makeRig();
+  const link = await withLink(rig, 'n1');
+  rig.agents.push('a2');
+  rig.frozen.add('n1');
+  link.load = { ...link.load, rttMs: 40, waiting: 2 };
+  rig.pool.maintain();
+  const other = rig.pool.another(asLink(link), 'target_unreachable');
+  const same = rig.pool.another(asLink(link), 'dns_failure');
+  await turns();
+  assert.deepEqual(
+    rig.requests.slice(1).map(({ request: { exclude, want } }) => ({ exclude, want })),
+    [
+      { exclude: [], want: 'a1' },
+      { exclude: ['a1'], want: undefined },
+    ],
+    'what is wished alike is asked once',
+  );
+  rig.thaw('n1');
+  assert.equal((await other)?.instance, 'a2');
+  assert.equal(await same, await other);
+});
+
+test('a stream that is handed back because its node goes away may go to the same agent', async () => {
+  const rig = makeRig();
+  const link = await withLink(rig, 'n1');
+  rig.pool.onAttached('n2', credential);
+  link.isOpenable = false;
+  rig.pool.onNodeLeaving('n1', 30_000);
+  const another = await rig.pool.another(asLink(link), 'relay_shutdown');
+  assert.equal(another?.node, 'n2');
+  assert.equal(another.instance, 'a1');
+});
+
+test('an agent that returns gets a link again, however many links lead to the other one', async () => {
+  const rig = makeRig();
+  rig.agents = ['a1', 'a2'];
+  await withLink(rig, 'n1');
+  rig.pool.pick();
+  await turns();
+  const [first, second] = rig.links;
+  assert.ok(first !== undefined && second?.instance === 'a2');
+  rig.agents = ['a1'];
+  second.isOpenable = false;
+  rig.pool.onLinkEnd(asLink(second));
+  first.load = { ...first.load, rttMs: 40, waiting: 2 };
+  rig.pool.maintain();
+  await turns();
+  assert.deepEqual(
+    rig.links.filter(({ isOpenable }) => isOpenable).map(({ instance }) => instance),
+    ['a1', 'a1'],
+  );
+  rig.agents = ['a1', 'a2'];
+  rig.clock.advance(30_000);
+  rig.pool.pick();
+  await turns();
+  assert.equal(rig.links.at(-1)?.instance, 'a2');
+  assert.deepEqual(rig.requests.at(-1)?.request.exclude, ['a1']);
+  // Two agents are enough.
+  rig.clock.advance(30_000);
+  const asked = rig.requests.length;
+  rig.pool.pick();
+  await turns();
+  assert.equal(rig.requests.length, asked);
+});
+
+test('streams that stay are reason enough to look for a second agent', async () => {
+  const rig = makeRig();
+  const link = await withLink(rig, 'n1');
+  rig.agents = ['a1', 'a2'];
+  rig.pool.maintain();
+  await turns();
+  assert.equal(rig.links.length, 1, 'nobody uses it');
+  link.session.streamCount = 1;
+  rig.pool.maintain();
+  await turns();
+  assert.equal(rig.links[1]?.instance, 'a2');
+});
+
+test('a silent link is used by nobody while another can be made, and by all when none can', async () => {
+  const rig = makeRig();
+  const link = await withLink(rig, 'n1');
+  link.isSilent = true;
+  assert.equal(rig.pool.pick(), undefined);
+  rig.refusal = { code: 'no_agent', detail: 'none' };
+  const waiter = waiterFor();
+  rig.pool.wait(waiter);
+  await turns();
+  assert.equal(waiter.link?.id, link.id);
+  const next = waiterFor();
+  rig.pool.wait(next);
+  assert.equal(next.link?.id, link.id, 'a search that just failed is not repeated');
+  rig.refusal = undefined;
+  rig.clock.advance(300);
+  const last = waiterFor();
+  rig.pool.wait(last);
+  await turns();
+  assert.equal(last.link?.id, 'l1');
+});
+
+test('the way around a silent link leads to the same agent', async () => {
+  const rig = makeRig();
+  const link = await withLink(rig, 'n1', 'n2');
+  rig.agents = ['a2', 'a1'];
+  link.isSilent = true;
+  const around = await rig.pool.around(asLink(link));
+  assert.equal(around?.instance, 'a1');
+  assert.equal(around.node, 'n2', 'the node without a link is asked first');
+  const [, other] = rig.links;
+  assert.ok(other);
+  assert.equal((await rig.pool.around(asLink(link)))?.id, other.id, 'it is there already');
+  other.isAnswering = false;
+  assert.notEqual(
+    (await rig.pool.around(asLink(link)))?.id,
+    other.id,
+    'what answers nothing is no way around',
+  );
+  rig.agents = ['a2'];
+  for (const one of rig.links) one.isSilent = true;
+  assert.equal(await rig.pool.around(asLink(link)), undefined);
 });
 
 test('idle links are retired, an eager pool keeps its last; old and full ones are replaced', async () => {
@@ -215,13 +232,14 @@ test('idle links are retired, an eager pool keeps its last; old and full ones ar
     assert.ok(link);
     link.idle = 5 * 60 * 1_000;
     rig.pool.maintain();
-    assert.equal(link.retiredWith, isEager ? undefined : 'idle_timeout');
+    assert.equal(link.retiredWith?.reason, isEager ? undefined : 'idle_timeout');
     if (!isEager) continue;
     link.load = { ...link.load, bytesOut: 256 * 1024 ** 3 };
     rig.pool.maintain();
-    assert.equal(link.retiredWith, 'link_lost');
+    assert.equal(rig.pool.pick()?.id, link.id, 'it serves until there is another');
     await turns();
-    assert.equal(rig.links.length, 2);
+    assert.equal(link.retiredWith?.reason, 'link_lost');
+    assert.equal(rig.pool.pick()?.id, 'l1');
   }
 });
 

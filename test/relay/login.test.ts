@@ -132,6 +132,32 @@ test('a credential is renewed at 80 % of its life and keeps its key', async () =
   await closeAll(relay);
 });
 
+test('a renewal that a node cannot grant now is tried again, and the credential stays', async () => {
+  const relay = await startRelayNode();
+  const ends = await startEnds(relay);
+  const clock = new ManualClock(systemClock.nowMs());
+  const key = relay.control.keys.get('key:k_send2');
+  assert.ok(key);
+  key.expiresAtMs = clock.nowMs() + 25_000;
+  const login = new TestLogin(relay.config, 'gateway', 'gateway-2', [credential('k_send2', 'db')], { clock });
+  login.login.start();
+  const { cred } = await login.until('onAttached');
+  const request = { cred, connection: 'db', spki: ends.gatewayCertificate.spki, exclude: [] };
+  relay.control.heardAt = () => systemClock.monotonicMs() - 20_000;
+  const verified = relay.control.verifying.length;
+  clock.advance(20_000);
+  // Answered behind the renewal, on the same control link.
+  const refusal = await login.login.requestLink(request);
+  assert.ok('refused' in refusal && refusal.code === 'node_fenced');
+  assert.equal(relay.control.verifying.length, verified, 'a fenced node renews nothing');
+  assert.ok(!login.heard.some(({ name }) => name === 'onCredentialRefused'));
+  relay.control.heardAt = () => systemClock.monotonicMs();
+  clock.advance(20_000);
+  await relay.audit.until(({ type }) => type === 'login.renewed');
+  assert.ok(!('refused' in (await login.login.requestLink(request))));
+  await closeAll(relay, ends.agent, ends.gateway, login);
+});
+
 test('a credential that runs out takes its links with it: token_expired', async () => {
   const clock = new ManualClock();
   const relay = await startRelayNode({ clock });

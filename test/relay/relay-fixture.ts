@@ -228,6 +228,7 @@ export class TestLogin {
       handlers?: LoginHandlers;
       namespace?: string;
       ca?: string;
+      clock?: Clock;
     } = {},
   ) {
     this.instance = options.instance ?? uuidv7();
@@ -246,7 +247,7 @@ export class TestLogin {
       build: 'test',
       namespace: options.namespace ?? NAMESPACE,
       ca: options.ca ?? CA,
-      clock: systemClock,
+      clock: options.clock ?? systemClock,
       logger: silentLogger,
       credentials,
       handlers: {

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { test } from 'node:test';
-import { closeAll, openLink, startEnds, startRelayNode } from './relay-fixture.ts';
+import { ManualClock } from '../support/manual-clock.ts';
+import { isAppError } from '../../src/runtime/index.ts';
+import { closeAll, credential, openLink, startEnds, startRelayNode, TestLogin } from './relay-fixture.ts';
 
 test('a gateway and an agent meet on a node and talk end to end', async () => {
   const relay = await startRelayNode();
@@ -35,4 +37,25 @@ test('a gateway and an agent meet on a node and talk end to end', async () => {
   assert.equal(closed.subject.link_id, offer.link_id);
   await ends.gateway.until('onLinkClosed', ({ link_id }) => link_id === offer.link_id);
   await closeAll(relay, ends.agent, ends.gateway);
+});
+
+test('an offer whose request was given up is put back: no token and no place stays reserved', async () => {
+  const relay = await startRelayNode();
+  const ends = await startEnds(relay);
+  const clock = new ManualClock();
+  const impatient = new TestLogin(relay.config, 'gateway', 'gateway-2', [credential('k_send2', 'db')], {
+    clock,
+  });
+  impatient.login.start();
+  const { cred } = await impatient.until('onAttached');
+  const { spki } = ends.gatewayCertificate;
+  const asked = impatient.login.requestLink({ cred, connection: 'db', spki, exclude: [] });
+  // The answer cannot be there before the next turn of the loop.
+  clock.advance(10_000);
+  await assert.rejects(asked, (error) => isAppError(error, 'ERR_CONTROL_LINK_TIMEOUT'));
+  const { link_id } = await ends.agent.until('onOffer');
+  const closed = await ends.agent.until('onLinkClosed', (notice) => notice.link_id === link_id);
+  assert.equal(closed.reason, 'link_failed');
+  assert.deepEqual(relay.node.live.links(), []);
+  await closeAll(relay, ends.agent, ends.gateway, impatient);
 });

@@ -7,13 +7,17 @@ const DEADLINE_MS = 30_000;
 /** Two relay nodes on one machine: each has a loopback address of its own as its host. */
 export const TWO_NODES = { 'relay-a': '127.0.0.2', 'relay-b': '127.0.0.3' } as const;
 
-/** What `init` writes for two nodes and one connection `shop` to a loopback port; nothing is started yet. */
+/** What `init` writes for two nodes and connection `shop`, with `more`, to a loopback port; nothing is started yet. */
 export const createTwoNodes = (
   t: Closer,
   targetPort: number,
-  options: Pick<DeploymentOptions, 'edit'> = {},
-): Promise<Deployment> =>
-  createDeployment(t, { ...options, publish: { shop: `127.0.0.1:${targetPort}` }, nodes: TWO_NODES });
+  options: Pick<DeploymentOptions, 'edit'> & { readonly more?: readonly string[] } = {},
+): Promise<Deployment> => {
+  const { more = [], ...rest } = options;
+  const names = ['shop', ...more];
+  const publish = Object.fromEntries(names.map((name) => [name, `127.0.0.1:${targetPort}`]));
+  return createDeployment(t, { ...rest, publish, nodes: TWO_NODES });
+};
 
 /** Waits until the agent and the gateway are linked at both nodes, as the node that is asked knows it. */
 export const everybodyAtBoth = async (deployment: Deployment, asked: Role): Promise<void> => {

@@ -88,7 +88,7 @@ export const dial = async (
     readonly clock: Clock;
     readonly proxyEnvironment?: Environment;
     /** Ends the try. */
-    readonly signal?: AbortSignal;
+    readonly signal?: AbortSignal | undefined;
   },
 ): Promise<Socket> => {
   const proxy = proxyFor(host, port, options.proxyEnvironment);

@@ -42,6 +42,8 @@ export interface ControlChannelOptions {
   readonly logger: Logger;
   /** Every message that is not the answer to a request. Must not throw. */
   readonly onMessage: (message: ControlMessage) => void;
+  /** An answer whose request was given up before it came. Must not throw; default: it is dropped. */
+  readonly onLateAnswer?: (message: ControlMessage) => void;
   /** Once, when the channel is done for. */
   readonly onClose: (detail: string) => void;
 }
@@ -52,6 +54,7 @@ export class ControlChannel {
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #onMessage: (message: ControlMessage) => void;
+  readonly #onLateAnswer: ((message: ControlMessage) => void) | undefined;
   readonly #onClose: (detail: string) => void;
   readonly #pending = new Map<number, Pending>();
   readonly #pinger: Timer;
@@ -65,6 +68,7 @@ export class ControlChannel {
     this.#clock = options.clock;
     this.#logger = options.logger;
     this.#onMessage = options.onMessage;
+    this.#onLateAnswer = options.onLateAnswer;
     this.#onClose = options.onClose;
     this.#pinger = options.clock.every(CONTROL_PING_MS, () => this.#ping()).unref();
     const socket = this.#socket;
@@ -159,7 +163,10 @@ export class ControlChannel {
         return;
       }
       const pending = this.#pending.get(message.re);
-      if (pending === undefined) return;
+      if (pending === undefined) {
+        this.#onLateAnswer?.(message);
+        return;
+      }
       this.#pending.delete(message.re);
       pending.timer.cancel();
       pending.resolve(message);

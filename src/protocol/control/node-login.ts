@@ -11,7 +11,8 @@ import {
 import type { LinkOffer, LinkRefusal } from '../link/offer.ts';
 import { ControlChannel } from './control-channel.ts';
 import { dialControl, HandshakeRefused } from './dial-control.ts';
-import type { ControlLinkErrorCode } from './errors.ts';
+import { type ControlLinkErrorCode, isFinal, refused } from './errors.ts';
+import { healthBody } from './health-body.ts';
 import { HeldCredentials } from './held-credentials.ts';
 import type {
   AttachedCredential,
@@ -37,9 +38,6 @@ interface Up {
   sinceMs: number;
   nodeHealthy: boolean;
 }
-
-const MAX_FAILURES = 50;
-const MAX_REASONS = 16;
 
 type Ended =
   | { readonly kind: 'lost'; readonly detail: string }
@@ -142,24 +140,23 @@ export class NodeLogin {
     this.#up?.channel.send('link.failed', { ...report, detail: report.detail?.slice(0, 512) });
   }
 
+  /** An offer whose request was given up is nobody's: its token and place at the relay and the agent are let go. */
+  #putBack(message: ControlMessage): void {
+    if (message.t !== 'link.offer') return;
+    const { link_id } = message.body;
+    const detail = 'the offer came after its request was given up';
+    this.reportLinkFailed({
+      link_id,
+      step: 'offer',
+      side: this.#options.role,
+      reason: 'link_failed',
+      detail,
+    });
+  }
+
   /** Tells the node now what `health` tells it every 10 s. */
   reportHealth(health: HealthReport): void {
-    const { failures, healthy_nodes: nodes, ...rest } = health;
-    this.#up?.channel.send('health', {
-      ...rest,
-      ...(nodes === undefined ? {} : { healthy_nodes: [...nodes] }),
-      ...(failures === undefined
-        ? {}
-        : {
-            failures: failures.slice(-MAX_FAILURES).map(({ reasons, detail, ...failure }) => ({
-              ...failure,
-              ...(detail === undefined ? {} : { detail: detail.slice(0, 512) }),
-              ...(reasons === undefined
-                ? {}
-                : { reasons: reasons.slice(0, MAX_REASONS).map(({ code, args }) => ({ code, args })) }),
-            })),
-          }),
-    });
+    this.#up?.channel.send('health', healthBody(health));
   }
 
   #isClosing(): boolean {
@@ -211,8 +208,7 @@ export class NodeLogin {
       return { code, detail: messageOf(error), retryInMs: this.#backoff.nextDelayMs() };
     }
     const { status, problem, message, retryAfterMs } = error;
-    const final = status >= 400 && status < 500 && status !== 429;
-    const delayMs = final ? this.#backoff.capDelayMs() : this.#backoff.nextDelayMs();
+    const delayMs = isFinal(status) ? this.#backoff.capDelayMs() : this.#backoff.nextDelayMs();
     const retryInMs = Math.max(delayMs, retryAfterMs ?? 0);
     return { status, code: problem, detail: `${status} ${problem}: ${message}`, retryInMs };
   }
@@ -253,6 +249,7 @@ export class NodeLogin {
         clock,
         logger: this.#logger,
         onMessage: (message) => this.#receive(channel, message),
+        onLateAnswer: (message) => this.#putBack(message),
         onClose: (detail) => {
           if (this.#up?.channel === channel) this.#up = undefined;
           resolve({ kind: 'lost', detail });
@@ -320,7 +317,10 @@ export class NodeLogin {
         const { code, detail, status = 0 } = answer.body;
         this.#credentials.refuse(handle);
         this.#logger.warn({ code, connection, key_name: source.keyName }, `credential refused: ${detail}`);
-        handlers.onCredentialRefused?.({ handle, status, code, detail });
+        // A node that cannot renew now (it stops, or is fenced) has not dropped what it holds.
+        if (attached === undefined || isFinal(status)) {
+          handlers.onCredentialRefused?.({ handle, status, code, detail });
+        }
       }
     } catch (thrown) {
       if (!channel.isOpen) return;
@@ -384,6 +384,3 @@ export class NodeLogin {
     }
   }
 }
-
-const refused = (code: string, detail: string): AppError<ControlLinkErrorCode> =>
-  new AppError('ERR_CONTROL_LINK_REFUSED', `${code}: ${detail}`);

@@ -71,9 +71,10 @@ const dialNode = async (options: DataLinkOptions): Promise<Socket> => {
   let last: unknown;
   for (const port of node.data_ports) {
     try {
-      return await dial(node.host, port, { clock: options.clock });
+      return await dial(node.host, port, { clock: options.clock, signal: options.signal });
     } catch (thrown) {
       last = thrown;
+      if (options.signal?.aborted === true) break;
     }
   }
   const message = `no data port of ${node.host} answers: ${messageOf(last)}`;

@@ -1,11 +1,11 @@
 import type { Socket } from 'node:net';
-import { AppError, closeReasonOf } from '../../runtime/index.ts';
+import { AppError, type CloseReason, closeReasonOf } from '../../runtime/index.ts';
 import { FRAME } from './constants.ts';
 import type { SessionErrorCode } from './errors.ts';
 import { encodeFrame } from './frame-header.ts';
 import { decodeAccept, decodeRefuse, encodeOpen } from './messages.ts';
 import { Stream, type StreamHost } from './stream.ts';
-import type { GoAway, OpenHandlers, OpenMeta, Refusal, SessionPeer } from './types.ts';
+import type { GoAway, OpenHandlers, OpenMeta, Refusal, SessionPeer, SessionStream } from './types.ts';
 
 export interface OpeningsHost {
   readonly streamHost: StreamHost;
@@ -80,6 +80,11 @@ export class GatewayOpenings {
     for (const [stream, handlers] of [...this.#waiting]) {
       if (stream.number > highest) this.#handBack(stream, handlers, { code, codeNumber, movable: true });
     }
+  }
+
+  /** Takes back a stream that has no answer yet; `undefined` when it has one. */
+  recall(stream: SessionStream, reason: CloseReason): Buffer | undefined {
+    return stream instanceof Stream && this.#waiting.delete(stream) ? stream.recall(reason) : undefined;
   }
 
   forget(stream: Stream): void {

@@ -3,6 +3,8 @@ import { CHECK_EVERY_MS, DEAD_AFTER_BUSY_MS, DEAD_AFTER_MS, PING_EVERY_MS } from
 
 /** PINGs whose time is remembered for the round trip. */
 const MAX_REMEMBERED = 16;
+/** While this many wait for their answers none is sent out of turn, so that those in turn are not forgotten. */
+const MAX_OUT_OF_TURN = 8;
 /** Weight of a new round-trip sample (RFC 6298 §2.3). */
 const RTT_GAIN = 1 / 8;
 
@@ -79,6 +81,11 @@ export class Liveness {
 
   stop(): void {
     this.#timer.cancel();
+  }
+
+  /** Sends a PING out of turn, unless several wait already, which an answer can come to as well. */
+  ping(): void {
+    if (this.#sentMs.size < MAX_OUT_OF_TURN) this.#ping();
   }
 
   #ping(): void {

@@ -148,6 +148,14 @@ export class SessionCore implements SessionHandle {
     return this.#gatewayOpenings.open(this.#highest + 1, meta, socket, early, handlers);
   }
 
+  recall(stream: SessionStream, reason: CloseReason): Buffer | undefined {
+    return this.#end === undefined ? this.#gatewayOpenings.recall(stream, reason) : undefined;
+  }
+
+  ping(): void {
+    if (this.#end === undefined && !this.#failing) this.#liveness.ping();
+  }
+
   goAway(code: CloseReason, deadlineMs: number): void {
     if (this.#end !== undefined || this.#failing || this.#goAwaySent !== undefined) return;
     const highest = this.#side === 'agent' ? this.#highest : 0;

@@ -188,6 +188,13 @@ export class Stream implements SessionStream, Sender {
     return early;
   }
 
+  /** The opener takes it back before it was answered: as `release`, and the peer hears RESET. */
+  recall(reason: CloseReason): Buffer {
+    this.#resetDue = reason;
+    this.#noteState();
+    return this.release();
+  }
+
   // ---- ends ----
 
   reset(reason: CloseReason): void {

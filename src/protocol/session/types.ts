@@ -183,6 +183,14 @@ export interface SessionHandle {
    * @throws AppError ERR_SESSION_NOT_OPENABLE
    */
   open(meta: OpenMeta, socket: Socket, early: Buffer, handlers: OpenHandlers): SessionStream;
+  /**
+   * Gateway side: takes back a stream that has no answer yet. Its socket is handed back as by a refusal, the peer is told
+   * with RESET, and none of its handlers is called.
+   * @returns everything read from the socket so far; undefined when the stream has an answer or has ended
+   */
+  recall(stream: SessionStream, reason: CloseReason): Buffer | undefined;
+  /** Sends a PING now, beside those of every 10 s; no answer is demanded for it. */
+  ping(): void;
   /** No new streams from now on; ends the session when the last is done, or cuts them after `deadlineMs`. */
   goAway(code: CloseReason, deadlineMs: number): void;
   onGoAway(call: (goAway: GoAway) => void): void;

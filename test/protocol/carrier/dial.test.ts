@@ -4,6 +4,7 @@ import { createServer, type AddressInfo, type Socket } from 'node:net';
 import { test } from 'node:test';
 import { dial, proxyFor } from '../../../src/protocol/carrier/dial.ts';
 import { isAppError, systemClock } from '../../../src/runtime/index.ts';
+import { ManualClock } from '../../support/manual-clock.ts';
 
 const listening = async (onSocket: (socket: Socket) => void) => {
   const server = createServer(onSocket).listen(0, '127.0.0.1');
@@ -48,6 +49,23 @@ test('a CONNECT proxy is passed with its credentials, and no byte behind its ans
   assert.ok(heads[0]?.includes(`Proxy-Authorization: Basic ${authorization}\r\n`));
   socket.destroy();
   proxy.server.close();
+});
+
+test('a dial that is given up leaves no connection behind', { timeout: 10_000 }, async (t) => {
+  const proxy = await listening(() => undefined);
+  const abort = new AbortController();
+  t.after(() => proxy.server.close());
+  const dialled = dial('relay.test', 443, {
+    // Its own timeout never comes.
+    clock: new ManualClock(),
+    proxyEnvironment: { HTTPS_PROXY: `http://127.0.0.1:${proxy.port}` },
+    signal: abort.signal,
+  });
+  const [accepted] = (await once(proxy.server, 'connection')) as [Socket];
+  abort.abort();
+  await assert.rejects(dialled, (error) => isAppError(error));
+  accepted.resume();
+  await once(accepted, 'close');
 });
 
 test('a proxy that refuses is said plainly', async () => {

@@ -62,6 +62,26 @@ test('a PING goes out every 10 s, and one at the start for the round trip', TIME
   assert.deepEqual(ends, []);
 });
 
+test(
+  'PINGs out of turn are asked for as often as one likes and crowd out none in turn',
+  TIMEOUT,
+  async (t) => {
+    const { clock, session, raw, ends } = endOf(t);
+    await until(() => raw.sent(FRAME.PING).length === 1);
+    const [first] = raw.sent(FRAME.PING);
+    assert.ok(first);
+    for (let asked = 0; asked < 100; asked += 1) session.ping();
+    await until(() => raw.sent(FRAME.PING).length > 1);
+    await pass(clock, 20);
+    session.ping();
+    await turns(4);
+    assert.equal(raw.sent(FRAME.PING).length, 8 + 2);
+    raw.send(encodeFrame(FRAME.PONG, 0, 0, first.value));
+    await until(() => session.stats().rttMs !== undefined);
+    assert.deepEqual(ends, []);
+  },
+);
+
 test('a peer that says nothing is dead when a PING is more than 30 s old', TIMEOUT, async (t) => {
   const { clock, ends } = endOf(t);
   await turns(3);

@@ -247,6 +247,35 @@ describe('opening', () => {
     assert.equal(near.destroyed, false);
   });
 
+  test(
+    'recall hands the socket back before an answer, and the agent gives the open up',
+    TIMEOUT,
+    async (t) => {
+      let aborted: string | undefined;
+      const { gateway } = sessionPair(t, {
+        onOpen: (incoming) => incoming.onAbort((reason) => (aborted = reason)),
+      });
+      const { near, far } = await tcpPair(t);
+      far.write(pattern(20_000, 5));
+      const outcome = openStream(gateway, near, pattern(5));
+      await turns(5);
+      const early = gateway.recall(outcome.stream, 'link_lost');
+      assert.ok(early);
+      assert.equal(gateway.streamCount, 0);
+      await until(() => aborted !== undefined);
+      assert.equal(aborted, 'link_lost');
+      assert.equal(gateway.recall(outcome.stream, 'link_lost'), undefined, 'it is taken back once');
+      const second = tunnelOnto(t);
+      const { received, gateway: other } = await second;
+      far.end();
+      const again = openStream(other, near, early);
+      await until(() => received().ended);
+      assert.ok(received().content.equals(pattern(20_005)));
+      assert.equal(other.recall(again.stream, 'link_lost'), undefined, 'an answer came');
+      assert.deepEqual([outcome.refusal, outcome.end], [undefined, undefined]);
+    },
+  );
+
   test('a refused socket carries no listener of the session', TIMEOUT, async (t) => {
     const { gateway } = sessionPair(t, {
       onOpen: (incoming) => incoming.refuse('policy_denied', { movable: false, decision_id: 'd9' }),
