@@ -46,3 +46,4 @@ export { type AskedInput, readAskedInput } from './tool/asked-input.ts';
 export { explainInput, type ExplainedAddress, type Explanation } from './tool/explain.ts';
 export { type AnswerChange, type BundleDiff, diffBundles, type EntryChanges } from './tool/diff.ts';
 export type { BundleGrant } from './tool/bundle-grants.ts';
+export { DOCS_INDEX, DOCS_MARK, documentBundle } from './tool/docs.ts';

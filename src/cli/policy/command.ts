@@ -5,6 +5,7 @@ import { AppError, EXIT } from '../../runtime/index.ts';
 import type { CliErrorCode } from '../errors.ts';
 import { outputOf } from '../output.ts';
 import { diffCommand } from './diff.ts';
+import { docsCommand } from './docs.ts';
 import { explainCommand } from './explain.ts';
 import { inspectCommand } from './inspect.ts';
 import { newCommand } from './new.ts';
@@ -65,4 +66,5 @@ export const policyCommand = (program: Command): void => {
   inspectCommand(policy);
   explainCommand(policy);
   diffCommand(policy);
+  docsCommand(policy);
 };
