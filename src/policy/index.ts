@@ -38,7 +38,7 @@ export { checkPolicies } from './tool/check.ts';
 export { type Diagnostic, diagnosticText } from './tool/diagnostic.ts';
 export { findOpa, OPA_VERSION } from './tool/opa.ts';
 export { DEFAULT_BUNDLE_FILE, SHIPPED_POLICIES } from './tool/paths.ts';
-export { writePolicySkeleton } from './tool/skeleton.ts';
+export { policyExamples, writePolicyExample, writePolicySkeleton } from './tool/skeleton.ts';
 export type { SkeletonConnection } from './tool/skeleton-files.ts';
 export { type PolicyTestReport, type ShownAnswer, testPolicies, type VectorReport } from './tool/test.ts';
 export { inspectBundle, type Inspection } from './tool/inspect.ts';
