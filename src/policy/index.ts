@@ -45,7 +45,12 @@ export { checkPolicies } from './tool/check.ts';
 export { type Diagnostic, diagnosticText } from './tool/diagnostic.ts';
 export { findOpa, OPA_VERSION } from './tool/opa.ts';
 export { DEFAULT_BUNDLE_FILE, SHIPPED_POLICIES } from './tool/paths.ts';
-export { writePolicySkeleton, writeProposals } from './tool/skeleton.ts';
+export {
+  policyExamples,
+  writePolicyExample,
+  writePolicySkeleton,
+  writeProposals,
+} from './tool/skeleton.ts';
 export type { SkeletonConnection } from './tool/skeleton-files.ts';
 export { type PolicyTestReport, type ShownAnswer, testPolicies, type VectorReport } from './tool/test.ts';
 export { inspectBundle, type Inspection } from './tool/inspect.ts';
@@ -53,3 +58,4 @@ export { type AskedInput, readAskedInput } from './tool/asked-input.ts';
 export { explainInput, type ExplainedAddress, type Explanation } from './tool/explain.ts';
 export { type AnswerChange, type BundleDiff, diffBundles, type EntryChanges } from './tool/diff.ts';
 export type { BundleGrant } from './tool/bundle-grants.ts';
+export { DOCS_INDEX, DOCS_MARK, documentBundle } from './tool/docs.ts';

@@ -65,6 +65,26 @@ const cases: Readonly<Record<string, readonly [Readonly<Record<string, string>>,
     /x\.rego:6:\d+: .*undefined ref.*\(opa\)$/s,
   ],
   'a syntax error': [{ 'sallyport/allow/x.rego': `${head}stream[\n` }, /x\.rego:\d+:\d+: .*\(opa\)$/s],
+  'a test that does not compile': [
+    { 'sallyport/allow/x_test.rego': 'package sallyport.allow_test\n\ntest_x if {\n\ta := 1\n\ta := 2\n}\n' },
+    /^sallyport\/allow\/x_test\.rego:5:2: .*assigned above \(opa\)$/,
+  ],
+  'a library package behind a text that looks like another': [
+    { 'sallyport/allow/x.rego': 'package\n\tsallyport.guard\n\nx := `\npackage sallyport.allow\n`\n' },
+    /x\.rego:1:1: package '' belongs to the library; .*\(library\)$/,
+  ],
+  'rego outside of the policy root': [
+    { 'other/x.rego': 'package sallyport.guard\n\nforbidden := set()\n' },
+    /^other\/x\.rego:1:1: package 'sallyport\.guard' belongs to the library; .*\(library\)$/,
+  ],
+  'an allow-list outside of the policy root': [
+    { 'x.rego': `${head}x := 1\n` },
+    /^x\.rego:1:1: rego outside of 'sallyport\/' would be compiled with it; .*\(library\)$/,
+  ],
+  'a file that opa leaves out because of its folder': [
+    { 'sallyport/allow/dist/x.rego': `${head}deny["*"] contains {} if true\n` },
+    /^sallyport\/allow\/dist\/x\.rego:1:1: opa leaves out .*\(library\)$/,
+  ],
   'an unformatted file': [
     { 'sallyport/allow/x.rego': rule('{id: a, owner: o, expires: never}', 'input.v==1') },
     /x\.rego:1:1: file is not formatted; .*\(fmt\)$/,

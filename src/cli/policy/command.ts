@@ -5,6 +5,7 @@ import { AppError, EXIT } from '../../runtime/index.ts';
 import type { CliErrorCode } from '../errors.ts';
 import { outputOf } from '../output.ts';
 import { diffCommand } from './diff.ts';
+import { docsCommand } from './docs.ts';
 import { explainCommand } from './explain.ts';
 import { inspectCommand } from './inspect.ts';
 import { newCommand } from './new.ts';
@@ -71,4 +72,5 @@ export const policyCommand = (program: Command): void => {
   replayCommand(policy);
   unusedCommand(policy);
   proposeCommand(policy);
+  docsCommand(policy);
 };
