@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import pg from 'pg';
 import { openControl, type RevocationFeed } from '../../src/control/index.ts';
 import { silentLogger, systemClock } from '../../src/runtime/index.ts';
 import { ManualClock } from '../support/manual-clock.ts';
@@ -65,6 +66,33 @@ test('a revocation reaches every node; each tells once, in the tick that it know
   const again = await api.call('post', `/keys/${key.key_id}/revoke`, {});
   assert.deepEqual([again.status, (again.body as { nodes: number }).nodes], [200, 2]);
   assert.equal(calls.length, 2);
+});
+
+test('a node that listens again has heard nothing until it has read what was revoked meanwhile', async (t) => {
+  const clock = new ManualClock(systemClock.nowMs());
+  const { control, ownerUrl } = await controlFixture(t, postgres, { clock });
+  const before = control.revocations.lastHeardMonotonicMs();
+  const holder = new pg.Client({ connectionString: ownerUrl });
+  await holder.connect();
+  t.after(() => holder.end());
+  await writeSilently(ownerUrl, K1);
+  await holder.query('begin');
+  await holder.query('lock table control.revocation in access exclusive mode');
+  await killListeners(ownerUrl);
+  await eventually('it listens, and its full read waits', async () => {
+    clock.advance(10);
+    const rows = await sql(
+      ownerUrl,
+      `select from pg_stat_activity where application_name = 'sallyport-listen'
+        and datname = current_database() and wait_event_type = 'Lock'`,
+    );
+    return rows.length === 1;
+  });
+  assert.equal(control.revocations.lastHeardMonotonicMs(), before, 'the fence would open on a revoked key');
+  const known = revoked(control.revocations, K1);
+  await holder.query('rollback');
+  await known;
+  await eventually('it has heard', () => control.revocations.lastHeardMonotonicMs() > before);
 });
 
 test('a lost notification: the periodic full read finds the revocation', async (t) => {
