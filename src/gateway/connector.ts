@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import {
   type AuthenticatedPeer,
   type CredentialSource,
@@ -95,6 +96,8 @@ export class Connector {
 
   constructor(deps: ConnectorDeps) {
     this.#deps = deps;
+    // One listener per data link that is being opened; Node warns of a leak from the eleventh on.
+    setMaxListeners(0, this.#closing.signal);
     for (const plan of deps.pools) this.#pools.set(plan.credential.handle, this.#makePool(plan));
     for (const config of deps.relays) {
       const login = deps.login({
