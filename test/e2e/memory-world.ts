@@ -1,4 +1,3 @@
-import { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import type { Scheduler } from 'fast-check';
 import { Registry } from 'prom-client';
@@ -17,7 +16,7 @@ import { Resolver } from '../../src/agent/resolver.ts';
 import { RevocationSet as AgentRevocations } from '../../src/agent/revocations.ts';
 import { SlotTable } from '../../src/agent/slots.ts';
 import { createAdmission } from '../../src/control/admission.ts';
-import type { Control, Revocation } from '../../src/control/index.ts';
+import type { Control, Revocation, VerifiedCredential } from '../../src/control/index.ts';
 import type { KeyCache, ScopeEntry } from '../../src/control/key-cache.ts';
 import { RevocationSet } from '../../src/control/revocation-set.ts';
 import { AppStreams } from '../../src/gateway/app-streams.ts';
@@ -27,15 +26,10 @@ import { gatewayMetrics } from '../../src/gateway/metrics.ts';
 import { formatConnectionString, keyIdOf, newKeyText, sasCredential } from '../../src/identity/index.ts';
 import {
   AuthenticatedPeer,
-  type AttachedCredential,
   ControlChannel,
   type ControlMessage,
   type DataLinkOptions,
   LinkError,
-  type LinkOffer,
-  type LinkRefusal,
-  type LinkRequest,
-  type LoginState,
   type NodeLoginOptions,
 } from '../../src/protocol/index.ts';
 import { RelayNode } from '../../src/relay/relay-node.ts';
@@ -45,6 +39,7 @@ import { helloOf } from '../protocol/session/support.ts';
 import { TLS } from '../relay/relay-fixture.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { type MemorySocket, memorySockets } from '../support/memory-socket.ts';
+import { MemoryLogin, type MemoryWebSocket, type Wires } from './memory-login.ts';
 
 const NAMESPACE = 'relay.test';
 const NODE = { host: 'node.test', control_port: 443, data_ports: [443] };
@@ -69,200 +64,11 @@ const KEYS = {
 };
 export const KEY_IDS = { sender: KEYS.sender.id, listener: KEYS.listener.id };
 
-/** One end of a WebSocket in memory: messages arrive in order, each at a moment that the scheduler chooses. */
-class MemoryWebSocket extends EventEmitter {
-  readonly bufferedAmount = 0;
-  other: MemoryWebSocket | undefined;
-  readonly #world: MemoryWorld;
-  readonly #queue: string[] = [];
-  #isClosed = false;
-
-  constructor(world: MemoryWorld) {
-    super();
-    this.#world = world;
-  }
-
-  send(text: string): void {
-    if (this.#isClosed || this.#world.loses(text)) return;
-    this.#queue.push(text);
-    void this.#world.step('message').then(() => {
-      const next = this.#queue.shift();
-      if (next !== undefined) this.other?.arrive(next);
-    });
-  }
-
-  arrive(text: string): void {
-    if (!this.#isClosed) this.emit('message', Buffer.from(text), false);
-  }
-
-  close(): void {
-    void this.#world.step('close').then(() => this.terminate());
-  }
-
-  terminate(): void {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
-    this.emit('close', 1000);
-    this.other?.terminate();
-  }
-
-  ping(): void {
-    // No time passes: nobody counts the answers.
-  }
-}
-
-/** NodeLogin's part between a process and the relay, without a network and without reconnecting. */
-class MemoryLogin {
-  readonly #world: MemoryWorld;
-  readonly #options: NodeLoginOptions;
-  #channel: ControlChannel | undefined;
-  #attached: AttachedCredential | undefined;
-
-  constructor(world: MemoryWorld, options: NodeLoginOptions) {
-    this.#world = world;
-    this.#options = options;
-  }
-
-  start(): void {
-    void this.#run();
-  }
-
-  state(): LoginState {
-    return { kind: 'connecting', node: NODE.host, down: undefined };
-  }
-
-  async #run(): Promise<void> {
-    const { role, name, instance, instanceSecret, build, namespace, credentials, handlers } = this.#options;
-    const [source] = credentials;
-    if (source === undefined) return;
-    const verified = await this.#world.verify(source.mint(this.#world.clock.nowMs()).token, role);
-    if (!verified.ok) {
-      const { status, code, detail } = verified;
-      handlers.onCredentialRefused?.({ handle: source.handle, status, code, detail });
-      return;
-    }
-    const [near, far] = [new MemoryWebSocket(this.#world), new MemoryWebSocket(this.#world)];
-    near.other = far;
-    far.other = near;
-    this.#world.serve(far, verified, role);
-    const channel = this.#world.channel(near, (message) => this.#receive(message));
-    this.#channel = channel;
-    await this.#ask(channel, 'hello', {
-      version: 1,
-      features: [],
-      build,
-      instance,
-      instance_secret: instanceSecret,
-      role,
-      name,
-      namespace,
-      handle: source.handle,
-    });
-  }
-
-  async #ask<T extends Parameters<ControlChannel['request']>[0]>(
-    channel: ControlChannel,
-    type: T,
-    body: Parameters<typeof channel.request<T>>[1],
-  ): Promise<ControlMessage | undefined> {
-    return channel.request(type, body).catch(() => undefined);
-  }
-
-  async publish(connection: string, _handle: string, spki: string): Promise<void> {
-    const cred = this.#attached?.cred ?? '';
-    const answer = await this.#channel?.request('publish', { cred, connection, spki });
-    if (answer?.t !== 'published') throw new Error('not published');
-    this.#world.onPublished();
-  }
-
-  unpublish(connection: string): void {
-    this.#channel?.send('unpublish', { connection });
-  }
-
-  async requestLink(request: LinkRequest): Promise<LinkOffer | LinkRefusal> {
-    const answer = await this.#channel?.request('link.request', {
-      ...request,
-      exclude: [...request.exclude],
-    });
-    if (answer?.t === 'link.offer') return answer.body;
-    return { refused: true, code: 'no_agent', detail: 'refused' };
-  }
-
-  /** Shows a fresh token of the same key. */
-  async renew(): Promise<void> {
-    const [source] = this.#options.credentials;
-    const [channel, cred] = [this.#channel, this.#attached?.cred];
-    if (source === undefined || channel === undefined || cred === undefined) return;
-    const { token } = source.mint(this.#world.clock.nowMs());
-    await this.#ask(channel, 'renew', { cred, token });
-  }
-
-  /** Shows a token of the same key for one more credential on this login. */
-  async attachAgain(): Promise<void> {
-    const [source] = this.#options.credentials;
-    const channel = this.#channel;
-    if (source === undefined || channel === undefined) return;
-    const { token } = source.mint(this.#world.clock.nowMs());
-    await this.#ask(channel, 'attach', { handle: 'again', connection: CONNECTION, token });
-  }
-
-  reportLinkFailed(report: Parameters<ControlChannel['send']>[1] & object): void {
-    this.#channel?.send('link.failed', report as never);
-  }
-
-  reportHealth(): void {
-    // Of no interest here.
-  }
-
-  attach(): void {
-    throw new Error('one key a login');
-  }
-
-  detach(): void {
-    throw new Error('one key a login');
-  }
-
-  async close(): Promise<void> {
-    this.#channel?.destroy('over');
-  }
-
-  /** As NodeLogin does. */
-  #receive(message: ControlMessage): void {
-    const { handlers, credentials } = this.#options;
-    switch (message.t) {
-      case 'attached':
-        if (message.body.handle === 'again') return;
-        this.#attached = message.body;
-        handlers.onAttached?.(message.body);
-        return;
-      case 'detach': {
-        this.#attached = undefined;
-        const refused = { status: 401, code: message.body.reason ?? '', detail: 'dropped' };
-        handlers.onCredentialRefused?.({ handle: credentials[0]?.handle ?? '', ...refused });
-        return;
-      }
-      case 'connection.set':
-        handlers.onConnection?.({ ...message.body, id: message.body.connection_id });
-        return;
-      case 'link.offer':
-        handlers.onOffer?.(message.body);
-        return;
-      case 'link.closed':
-        handlers.onLinkClosed?.(message.body);
-        return;
-      case 'revoked':
-        this.#channel?.send('ack', handlers.onRevoked?.(message.body) ?? {}, message.id);
-        return;
-      default:
-    }
-  }
-}
-
 /**
  * Relay node, admission, agent and gateway as they are, over wires of memory. Every await that in life waits for a
  * network, a disk, a database or a worker waits for the scheduler, which is the only one to choose an order.
  */
-export class MemoryWorld {
+export class MemoryWorld implements Wires {
   readonly clock = new ManualClock();
   readonly carriers: MemorySocket[] = [];
   readonly apps: MemorySocket[] = [];
@@ -294,7 +100,7 @@ export class MemoryWorld {
       lastHeardMonotonicMs: () => this.clock.monotonicMs(),
       acknowledge: () => undefined,
     };
-    this.#admission = createAdmission({
+    const admission = createAdmission({
       // The keys as they were before the revocation: a read that it overtakes shows them so.
       cache: {
         get: async () => {
@@ -310,6 +116,14 @@ export class MemoryWorld {
       clock: this.clock,
       logger: silentLogger,
     });
+    this.#admission = {
+      // Whoever is told that a credential is good may be told late, and has to look again.
+      verify: async (token, request) => {
+        const verdict = await admission.verify(token, request);
+        await this.step('verdict comes');
+        return verdict;
+      },
+    };
     this.#relay = new RelayNode({
       namespace: NAMESPACE,
       node: 'node-1',
@@ -322,14 +136,14 @@ export class MemoryWorld {
         revocations,
       },
       audit: { note: () => undefined },
-      registry: new Registry() as never,
+      registry: new Registry(),
       clock: this.clock,
       logger: silentLogger,
     });
     this.#agent = this.#makeAgent(stateDirectory);
     const wheel = this.#wheel;
     const gatewayFailures = new GatewayFailures(() => undefined);
-    const metrics = gatewayMetrics(new Registry() as never, {
+    const metrics = gatewayMetrics(new Registry(), {
       streams: () => 0,
       waiting: () => 0,
       links: () => [],
@@ -474,11 +288,7 @@ export class MemoryWorld {
   }
 
   /** The relay's side of a control link after the upgrade, as its endpoint has it. */
-  serve(
-    socket: MemoryWebSocket,
-    credential: Extract<Awaited<ReturnType<Control['admission']['verify']>>, { ok: true }>,
-    role: 'agent' | 'gateway',
-  ): void {
+  serve(socket: MemoryWebSocket, credential: VerifiedCredential, role: 'agent' | 'gateway'): void {
     let bound: ReturnType<RelayNode['arrived']> | undefined;
     const channel = this.channel(
       socket,
@@ -558,7 +368,7 @@ export class MemoryWorld {
     };
     const time = policyTimeIn('UTC');
     const now = () => ({ time: time(clock.nowMs()), managed: { require_proof: false } });
-    const metrics = agentMetrics(new Registry() as never, {
+    const metrics = agentMetrics(new Registry(), {
       streams: () => 0,
       openings: () => 0,
       links: () => [],

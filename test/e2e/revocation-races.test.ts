@@ -6,11 +6,11 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { type Enforcer, KEY_IDS, MemoryWorld } from './memory-world.ts';
 
-const RUNS = 300;
+const RUNS = 120;
 /** Steps of a run in which nothing is revoked are some sixty. */
 const MOST_STEPS = 70;
 /** Loop turns that bytes of memory need from one end to the other and back. */
-const TURNS = 12;
+const TURNS = 8;
 
 const turns = async (count: number = TURNS): Promise<void> => {
   for (let turn = 0; turn < count; turn += 1) await new Promise((resolve) => setImmediate(resolve));
@@ -34,24 +34,25 @@ const play = async (
   const world = new MemoryWorld(scheduler, enforcer, directory);
   try {
     world.start();
-    let isRevoked = false;
     const revoke = async (): Promise<void> => {
-      isRevoked = true;
       if (world.streams.live > 0) seen.live += 1;
       if (scheduler.count() > 0) seen.inFlight += 1;
       world.revoke(keyId);
       await turns();
     };
-    await turns();
-    for (let step = 0; ; step += 1) {
-      if (step === revokeAt) await revoke();
-      if (scheduler.count() === 0) await turns(2 * TURNS);
-      if (scheduler.count() > 0) {
-        await scheduler.waitOne();
+    /** Takes one step after the other as long as there are any, at most so many. */
+    const go = async (most: number): Promise<void> => {
+      for (let step = 0; step < most; step += 1) {
+        if (scheduler.count() === 0) await turns(2 * TURNS);
+        if (scheduler.count() === 0) return;
+        await scheduler.waitNext(1);
         await turns();
-      } else if (isRevoked) break;
-      else await revoke();
-    }
+      }
+    };
+    await turns();
+    await go(revokeAt);
+    await revoke();
+    await go(Number.POSITIVE_INFINITY);
     assert.deepEqual(world.survivors(keyId), []);
   } finally {
     await world.close();
