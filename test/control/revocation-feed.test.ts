@@ -228,7 +228,8 @@ test('a node that fails to enforce, and agents that do not answer, are pending; 
   await sql(
     ownerUrl,
     `insert into control.node (name, instance, last_seen_at, cut_after_ms) values
-    ('gone', '', now() - interval '1 hour', 300000), ('silent', '', now() - interval '1 minute', 300000)`,
+    ('gone', '', now() - interval '1 hour', 300000), ('silent', '', now() - interval '1 minute', 300000),
+    ('cutting', '', now() - interval '301 seconds', 300000)`,
   );
   await sql(ownerUrl, `update control.node set started_at = now() - interval '1 day'`);
   control.revocations.onRevoked((revocation) => {
@@ -250,9 +251,9 @@ test('a node that fails to enforce, and agents that do not answer, are pending; 
   assert.deepEqual([first.nodes, first.links, first.streams], [1, 2, null]);
   const names = (pending: { kind: string; name: string }[]): string[] =>
     pending.map((p) => `${p.kind} ${p.name}`).sort();
-  assert.deepEqual(names(first.pending), ['agent agent-1', 'node silent']);
+  assert.deepEqual(names(first.pending), ['agent agent-1', 'node cutting', 'node silent']);
   const second = (await api.call('post', `/keys/${two.key_id}/revoke`, {})).body as typeof first;
-  assert.deepEqual(names(second.pending), ['node node-1', 'node silent']);
+  assert.deepEqual(names(second.pending), ['node cutting', 'node node-1', 'node silent']);
 });
 
 test('the last of several acknowledgements counts, however fast they follow each other', async (t) => {
