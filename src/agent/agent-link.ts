@@ -224,7 +224,8 @@ export class AgentLink implements StreamLink {
     if (reason !== 'link_lost') this.#endReason ??= reason;
     this.#deps.onEnd(this);
     if (this.#endReason !== undefined) this.#record();
-    else this.#deps.wheel.after(END_NOTICE_MS, () => this.#record());
+    // After a turn of the loop: a notice that has come while the process was busy is read first.
+    else this.#deps.wheel.after(END_NOTICE_MS, () => setImmediate(() => this.#record()));
   }
 
   #record(): void {

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import type { AuditLog } from '../audit/index.ts';
 import type { PolicyInputBase } from '../policy/index.ts';
 import {
@@ -100,6 +101,8 @@ export class Connector {
   constructor(deps: ConnectorDeps) {
     this.#deps = deps;
     this.#lately = new LatelyEnded(deps.clock);
+    // One listener per data link that is being opened; Node warns of a leak from the eleventh on.
+    setMaxListeners(0, this.#closing.signal);
     for (const config of deps.relays) {
       const login = deps.login({
         node: config,

@@ -43,7 +43,10 @@ export interface RevocationFeed {
    */
   onRevoked(call: (revocation: Revocation) => Enforcement | undefined): void;
   onConnectionChanged(call: (change: ConnectionChange) => void): void;
-  /** Monotonic time of sending of the last query on the LISTEN connection that was answered; -Infinity: none. */
+  /**
+   * Monotonic time of sending of the last query that was answered on a LISTEN connection after its full read;
+   * -Infinity: none.
+   */
   lastHeardMonotonicMs(): number;
   /** May be repeated as agents answer; the last one counts. Failures are retried with the next full read. */
   acknowledge(revocationId: string, acknowledgement: Acknowledgement): void;
@@ -97,6 +100,8 @@ export class PostgresRevocationFeed implements RevocationFeed {
   readonly #stopping = new AbortController();
   #resolveFirstSync: () => void = () => undefined;
   #lastHeardMs = Number.NEGATIVE_INFINITY;
+  /** When the last query was sent that the connection answered, be it before or after the full read. */
+  #answeredMs = Number.NEGATIVE_INFINITY;
   #listening = false;
   #synced = false;
   #running: Promise<void> | undefined;
@@ -198,7 +203,8 @@ export class PostgresRevocationFeed implements RevocationFeed {
   async #listenOnce(onUp: () => void): Promise<void> {
     const { clock, logger } = this.#options;
     const connection = new ListenConnection(this.#options.listenUrl, clock, (sentMs) => {
-      this.#lastHeardMs = Math.max(this.#lastHeardMs, sentMs);
+      this.#answeredMs = sentMs;
+      if (this.#listening) this.#lastHeardMs = sentMs;
     });
     this.#disconnect = (why) => connection.destroy(why);
     const timers: Timer[] = [];
@@ -244,6 +250,8 @@ export class PostgresRevocationFeed implements RevocationFeed {
       this.#compareConnections(await this.#readConnections(connection));
     if (!hints.everything) return;
     onKeysChanged(undefined);
+    // Not before: what was revoked while nobody listened is known only now, and the fence opens by this.
+    this.#lastHeardMs = this.#answeredMs;
     this.#synced = true;
     this.#resolveFirstSync();
     for (const id of this.#acks.keys()) void this.#sendAcks(id);

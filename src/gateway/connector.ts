@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import {
   type AuthenticatedPeer,
   type CredentialSource,
@@ -90,6 +91,8 @@ export class Connector {
   constructor(deps: ConnectorDeps) {
     this.#deps = deps;
     this.#choice = new NodeChoice(deps.clock, randomFraction);
+    // One listener per data link that is being opened; Node warns of a leak from the eleventh on.
+    setMaxListeners(0, this.#closing.signal);
     for (const plan of deps.pools) this.#pools.set(plan.credential.handle, this.#makePool(plan));
     for (const config of deps.relays) {
       const login = deps.login({

@@ -11,6 +11,8 @@ export const ACK_TIMEOUT_MS = 1_000;
 
 /** An agent that did not answer is told again after this pause. */
 export const RETELL_AFTER_MS = 1_000;
+/** How long the answer may take then: nobody waits for it, and a far agent's takes longer than `ACK_TIMEOUT_MS`. */
+export const RETOLD_ACK_TIMEOUT_MS = 15_000;
 /** Revocations told again at one login, the newest: a tenth of what an agent keeps. */
 export const MAX_RETOLD = 10_000;
 
@@ -139,7 +141,8 @@ export class RevocationEnforcement {
   async #request(login: Login, revocation: Revocation, again: boolean): Promise<void> {
     const { key_id, kind, revocation_id } = revocation;
     const body = { key_id, reason: kind, revocation_id, ...(again ? { again } : {}) };
-    const answer = await login.channel?.request('revoked', body, ACK_TIMEOUT_MS);
+    const timeoutMs = again ? RETOLD_ACK_TIMEOUT_MS : ACK_TIMEOUT_MS;
+    const answer = await login.channel?.request('revoked', body, timeoutMs);
     if (login.role === 'agent' && answer?.t === 'ack')
       this.#ledger.answered(revocation_id, login, answer.body.streams ?? 0);
   }

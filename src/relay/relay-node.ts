@@ -1,7 +1,8 @@
 import type { Server as HttpsServer } from 'node:https';
+import type { Socket } from 'node:net';
 import type { AuditLog } from '../audit/index.ts';
 import type { ConnectionChange, Control, LiveState } from '../control/index.ts';
-import type { ControlMessage } from '../protocol/index.ts';
+import type { ControlMessage, Side } from '../protocol/index.ts';
 import {
   type Clock,
   type CloseReason,
@@ -131,7 +132,7 @@ export class RelayNode {
       origins,
       closedBecause: () => this.#gate.closedBecause(),
       refusedNow: (credential) => this.#gate.refusedNow(credential),
-      onArrival: (arrival) => this.#arrived(arrival),
+      onArrival: (arrival) => this.arrived(arrival),
     });
     this.#enforcement = new RevocationEnforcement({
       node,
@@ -161,7 +162,7 @@ export class RelayNode {
       clock,
       logger,
       https: this.#https,
-      onCarrier: (side, token, socket, head) => this.#links.arrive(side, token, socket, head),
+      onCarrier: (side, token, socket, head) => this.carrierArrived(side, token, socket, head),
     });
     this.live = new RelayLiveState({
       node,
@@ -269,8 +270,13 @@ export class RelayNode {
     this.#https.close();
   }
 
+  /** A data carrier showed a token to one of the ports; `head` is what was read of it and is to be forwarded. */
+  carrierArrived(side: Side, token: string, socket: Socket, head: Buffer): void {
+    this.#links.arrive(side, token, socket, head);
+  }
+
   /** A login begins, or takes the place of the one of the same process run. Synchronous. */
-  #arrived(arrival: Arrival): {
+  arrived(arrival: Arrival): {
     onMessage: (message: ControlMessage) => void;
     onClose: (detail: string) => void;
   } {

@@ -2,12 +2,15 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { systemClock } from '../../src/runtime/index.ts';
 import { createDeployment } from '../support/deployment.ts';
 import { eventually } from '../support/eventually.ts';
-import { askOnce, dial, echo } from '../support/sockets.ts';
+import { askOnce, dial, echo, holdStreams, readToEnd } from '../support/sockets.ts';
 
 const DEADLINE_MS = 30_000;
 const LANES = 4;
+/** Enough for a relay to start anew on a busy machine. */
+const RETIRE_AFTER_S = 25;
 
 interface Rotated {
   readonly key: { readonly key_id: string; readonly connection_string: string };
@@ -92,4 +95,55 @@ test('both slots of an auth-rule are rotated under load: no open fails', async (
   stopping = true;
   await Promise.all(load);
   assert.deepEqual(failures, []);
+});
+
+test('a replaced key works until its time over a restart of the relay, then its streams end', async (t) => {
+  const target = await echo(t);
+  const deployment = await createDeployment(t, { publish: { shop: `127.0.0.1:${target.port}` } });
+  await deployment.startAll();
+  const address = deployment.listenOf('shop');
+  const before = (await holdStreams(t, address, LANES)).map((socket) => readToEnd(socket, DEADLINE_MS));
+
+  const ran = await deployment.command(
+    ...['--json', 'key', 'rotate', 'shop/defaultSender', '--slot', 'primary'],
+    ...['--retire-after', `${RETIRE_AFTER_S}s`],
+  );
+  assert.equal(ran.code, 0, ran.stderr);
+  const { replaced } = JSON.parse(ran.stdout) as {
+    replaced: { key_id: string; retire_at: string };
+  };
+
+  await deployment.kill('relay');
+  await Promise.all(before);
+  deployment.start('relay');
+  await deployment.ready('relay');
+  await deployment.ready('gateway');
+  // The gateway was told of no other key: what works here works with the one that was replaced.
+  const held = await eventually(
+    'streams over the new run',
+    () => holdStreams(t, address, LANES),
+    DEADLINE_MS,
+  );
+  const ends = held.map((socket) => readToEnd(socket, DEADLINE_MS));
+  assert.equal(await askOnce(t, address, 'not yet'), 'not yet');
+  assert.ok(
+    systemClock.nowMs() < Date.parse(replaced.retire_at),
+    'the machine is too slow for this test to mean anything',
+  );
+  for (const end of await Promise.all(ends)) assert.equal(end.how, 'ECONNRESET');
+  await assert.rejects(askOnce(t, address, 'no'), 'the old key opens nothing');
+
+  await eventually('the ends are recorded', async () => {
+    const rows = await deployment.rows<{ close_reason: string; late: boolean; n: number }>(
+      `select close_reason, occurred_at >= $1::timestamptz as late, count(*)::int as n from audit.event
+        where type = 'stream.close' and key_id = $2 and close_reason not in ('client_fin', 'target_fin')
+        group by 1, 2 order by 1`,
+      [replaced.retire_at, replaced.key_id],
+    );
+    assert.deepEqual(rows, [
+      { close_reason: 'key_rotated', late: true, n: LANES },
+      { close_reason: 'link_lost', late: false, n: LANES },
+    ]);
+    return true;
+  });
 });
