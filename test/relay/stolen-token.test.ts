@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
-import { test } from 'node:test';
+import { afterEach, test } from 'node:test';
 import { connect as connectTls, TLSSocket } from 'node:tls';
 import { type LinkOffer, OFFER_LIFE_MS } from '../../src/protocol/index.ts';
 import { createLinkCertificate, systemClock } from '../../src/runtime/index.ts';
@@ -19,13 +19,22 @@ import {
 
 const thiefCertificate = await createLinkCertificate('thief', systemClock);
 
+const DEADLINE_MS = 10_000;
+const dials: Socket[] = [];
+afterEach(() => {
+  for (const socket of dials.splice(0)) socket.destroy();
+});
+
+/** How the node ends a carrier that it does not want; rejects when it keeps it. */
 const reset = async (socket: Socket): Promise<string> => {
-  const [error] = (await once(socket.resume(), 'error')) as [NodeJS.ErrnoException];
+  const signal = AbortSignal.timeout(DEADLINE_MS);
+  const [error] = (await once(socket.resume(), 'error', { signal })) as [NodeJS.ErrnoException];
   return error.code ?? '';
 };
 
 const dialled = (relay: Relay): Socket => {
   const socket = connect(relay.port, HOST);
+  dials.push(socket);
   socket.on('error', () => undefined);
   return socket;
 };
@@ -80,7 +89,8 @@ const recorded = async (relay: Relay, linkId: string): Promise<string> => {
 const nextLinkWorks = async (relay: Relay, ends: Ends): Promise<void> => {
   const { agentPeer, gatewayPeer } = await openLink(relay, ends);
   gatewayPeer.duplex.write('hello');
-  const [bytes] = (await once(agentPeer.duplex.resume(), 'data')) as [Buffer];
+  const signal = AbortSignal.timeout(DEADLINE_MS);
+  const [bytes] = (await once(agentPeer.duplex.resume(), 'data', { signal })) as [Buffer];
   assert.equal(bytes.toString(), 'hello');
 };
 
@@ -92,7 +102,8 @@ test('a token that was used is worth nothing, and the link that it made goes on'
   assert.equal(await reset(asAgent(relay, agentOffer.token)), 'ECONNRESET');
   assert.equal(await reset(asGateway(relay, agentOffer.token)), 'ECONNRESET', 'as the other side neither');
   gatewayPeer.duplex.write('still here');
-  const [bytes] = (await once(agentPeer.duplex.resume(), 'data')) as [Buffer];
+  const signal = AbortSignal.timeout(DEADLINE_MS);
+  const [bytes] = (await once(agentPeer.duplex.resume(), 'data', { signal })) as [Buffer];
   assert.equal(bytes.toString(), 'still here');
   await closeAll(relay, ends.agent, ends.gateway);
 });
