@@ -350,12 +350,12 @@ class Agent implements AgentProcess {
     return { namespace: this.#config.namespace, agent: this.#config.name };
   }
 
-  #health(): { healthy_nodes: string[]; streams: number; bundle_sha256?: string } {
+  #health(): { healthy_nodes: string[]; streams: number; bundle_sha256?: string; bundle_sequence?: number } {
     const active = this.#host.active;
     return {
       healthy_nodes: this.#connector.healthyNodes(),
       streams: this.#streams.count,
-      ...(active === undefined ? {} : { bundle_sha256: active.sha256 }),
+      ...(active === undefined ? {} : { bundle_sha256: active.sha256, bundle_sequence: active.sequence }),
     };
   }
 

@@ -1,6 +1,7 @@
 import type { AuditEventInput } from '../audit/index.ts';
 import { type Clock, type Logger, messageOf } from '../runtime/index.ts';
 import { createAdmission } from './admission.ts';
+import type { AgentLogin } from './agent-registry.ts';
 import {
   createManagementServer,
   type ManagementServer,
@@ -71,6 +72,8 @@ export interface Control {
   unavailableBecause(): string | undefined;
   /** Says who is linked at this node, whenever other nodes are told. */
   countParties(parties: () => NodeParties): void;
+  /** Says which agents are logged in at this node, whenever other nodes are told. */
+  listAgents(logins: () => readonly AgentLogin[]): void;
   /** Whom other nodes have and this one has not; a new node is not ready until agents and gateways have come. */
   missingParties(): readonly string[];
   /** Drains the outbox into the callback, one node at a time; each event at least once, in order. */
@@ -172,6 +175,7 @@ export const openControl = async (options: ControlOptions): Promise<Control> => 
     start: () => feed.start(),
     unavailableBecause,
     countParties: (parties) => registry.countParties(parties),
+    listAgents: (logins) => registry.listAgents(logins),
     missingParties: () => registry.missing(),
     drainOutbox(sink) {
       drain ??= new OutboxDrain(context, sink);

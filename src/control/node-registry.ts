@@ -1,5 +1,6 @@
 import { messageOf, type Timer, uuidv7 } from '../runtime/index.ts';
-import type { ControlContext } from './context.ts';
+import { type AgentLogin, AgentRegistry } from './agent-registry.ts';
+import { type ControlContext, SILENT_AFTER_S } from './context.ts';
 
 /** A node writes that it lives this often. */
 const HEARTBEAT_MS = 4_000;
@@ -22,9 +23,6 @@ export interface NodeParties {
   readonly gateways: number;
 }
 
-/** Seconds without a heartbeat after which a node counts as silent. */
-const SILENT_AFTER_S = 12;
-
 /** Keeps this node's row: who has to acknowledge revocations is read from these rows. */
 export class NodeRegistry {
   readonly #context: ControlContext;
@@ -32,7 +30,10 @@ export class NodeRegistry {
   readonly #cutAfterMs: number | undefined;
   readonly #instance: string;
   readonly #timers: Timer[] = [];
+  readonly #agents: AgentRegistry;
   #registered = false;
+  #isWriting = false;
+  #logins: () => readonly AgentLogin[] = () => [];
   #parties: () => NodeParties = () => ({ agents: 0, gateways: 0 });
   /** What the row says, or will in a moment. */
   #told: NodeParties = { agents: 0, gateways: 0 };
@@ -44,6 +45,12 @@ export class NodeRegistry {
     this.#node = node;
     this.#cutAfterMs = cutAfterMs;
     this.#instance = uuidv7(context.clock);
+    this.#agents = new AgentRegistry(context, node);
+  }
+
+  /** Which agents are logged in here, asked at each heartbeat. */
+  listAgents(logins: () => readonly AgentLogin[]): void {
+    this.#logins = logins;
   }
 
   /** Who is linked here, asked at each heartbeat. */
@@ -77,6 +84,7 @@ export class NodeRegistry {
       [this.#node, this.#instance, this.#cutAfterMs ?? null],
     );
     this.#registered = true;
+    this.#agents.forget();
     await this.#beat();
     const { clock } = this.#context;
     this.#timers.push(
@@ -84,7 +92,8 @@ export class NodeRegistry {
       clock
         .every(PARTIES_MS, () => {
           const { agents, gateways } = this.#parties();
-          if (agents !== this.#told.agents || gateways !== this.#told.gateways) this.#beatSoon();
+          const isTold = agents === this.#told.agents && gateways === this.#told.gateways;
+          if (!isTold || this.#agents.isStale(this.#logins())) this.#beatSoon();
         })
         .unref(),
     );
@@ -113,7 +122,21 @@ export class NodeRegistry {
     const [elsewhere] = rows;
     if (elsewhere === undefined)
       this.#context.logger.error({ node: this.#node }, 'another process runs under the name of this node');
-    else this.#elsewhere = elsewhere;
+    else {
+      this.#elsewhere = elsewhere;
+      await this.#writeAgents();
+    }
+  }
+
+  /** One write at a time: an older list must not land after a newer one. */
+  async #writeAgents(): Promise<void> {
+    if (this.#isWriting) return;
+    this.#isWriting = true;
+    try {
+      await this.#agents.write(this.#logins());
+    } finally {
+      this.#isWriting = false;
+    }
   }
 
   /** Leaves in order: nobody waits for this node's acknowledgements any more. */

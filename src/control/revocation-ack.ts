@@ -1,4 +1,4 @@
-import { CHANNEL } from './context.ts';
+import { CHANNEL, SILENT_AFTER_S } from './context.ts';
 import type { Database, Queryable } from './database.ts';
 import type { Acknowledgement } from './records.ts';
 
@@ -60,12 +60,10 @@ interface ProgressRow {
   readonly silent: boolean;
 }
 
-/** Seconds of silence after which nobody waits for a node's answer; it stays pending all the same. */
-const SILENT_AFTER_S = 12;
-
 /**
  * Reads where a revocation stands. A node is waited for unless it left in order, started after the revocation
  * (it reads the whole set before it admits anything), or has been silent for longer than its own cut_after.
+ * A node silent for `SILENT_AFTER_S` stays pending, but nobody waits for its answer.
  * One statement, hence one snapshot: an acknowledgement between two reads would be neither pending nor counted.
  */
 export const revocationProgress = async (

@@ -1,6 +1,6 @@
 import type { Server as HttpsServer } from 'node:https';
 import type { AuditLog } from '../audit/index.ts';
-import type { ConnectionChange, Control, LiveState } from '../control/index.ts';
+import type { AgentLogin, ConnectionChange, Control, LiveState } from '../control/index.ts';
 import type { ControlMessage } from '../protocol/index.ts';
 import {
   type Clock,
@@ -20,7 +20,7 @@ import { Fence } from './fence.ts';
 import { Gatekeeper } from './gatekeeper.ts';
 import { LinkBook } from './link-book.ts';
 import { LinkRefusals } from './link-refusals.ts';
-import { RelayLiveState } from './live-state.ts';
+import { agentLoginOf, RelayLiveState } from './live-state.ts';
 import { type HeldCredential, Login } from './login.ts';
 import { LoginBook } from './login-book.ts';
 import { LoginSession } from './login-session.ts';
@@ -184,6 +184,12 @@ export class RelayNode {
       agents: connected.filter(({ role, published }) => role === 'agent' && published.size > 0).length,
       gateways: connected.filter(({ role }) => role === 'gateway').length,
     };
+  }
+
+  /** Every agent's login here, for the list over all nodes. */
+  agents(): AgentLogin[] {
+    const agents = this.#logins.all().filter(({ role }) => role === 'agent');
+    return agents.map((login) => agentLoginOf(login));
   }
 
   /** Counts for `/status`. */

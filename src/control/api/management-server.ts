@@ -11,6 +11,7 @@ import { authenticateToken } from '../token-store.ts';
 import { openApiDocument } from './openapi.ts';
 import { Problem, problemBody, problemOf, validated } from './problem.ts';
 import type { Route, RouteCall, RouteServices } from './route.ts';
+import { agentRoutes } from './routes/agents.ts';
 import { authRuleRoutes } from './routes/auth-rules.ts';
 import { connectionRoutes } from './routes/connections.ts';
 import { keyRoutes } from './routes/keys.ts';
@@ -33,6 +34,7 @@ export const ROUTES: readonly Route[] = [
   ...connectionRoutes,
   ...authRuleRoutes,
   ...keyRoutes,
+  ...agentRoutes,
   ...liveRoutes,
   ...tokenRoutes,
 ];

@@ -65,6 +65,14 @@ export const authRuleName = z
   });
 
 export const keyId = z.string().refine(isKeyId, { error: 'is not a key id (k_ and 20 hex digits)' });
+const AGENT_NAME = /^[a-z0-9-]{1,63}$/;
+export const agentName = z
+  .string()
+  .regex(AGENT_NAME, { error: 'is not the name of an agent: 1 to 63 of a-z, 0-9 and "-"' });
+/** As a process says it at its login; ours are UUIDs. */
+export const agentInstance = z
+  .string()
+  .regex(/^[A-Za-z0-9-]{1,128}$/, { error: 'is not an instance: 1 to 128 letters, digits and "-"' });
 export const tokenId = z
   .string()
   .refine(isManagementTokenId, { error: 'is not a token id (t_ and 16 hex digits)' });
@@ -155,6 +163,37 @@ export const revokeView = z.object({
   key: keyView.optional(),
 });
 
+const agentCredential = z.object({
+  connection: z.string().nullable(),
+  key_id: z.string(),
+  principal: z.string(),
+});
+
+/** One installation of an agent, over every live node. */
+export const agentView = z.object({
+  name: z.string(),
+  instance: z.string(),
+  since: timestamp,
+  build: z.string().nullable(),
+  bundle_sha256: z.string().nullable(),
+  bundle_sequence: z.int().nullable(),
+  credentials: z.array(agentCredential),
+  published: z.array(z.string()),
+  links: z.int(),
+  streams: z.int(),
+  nodes: z.array(
+    z.object({
+      node: z.string(),
+      login_id: z.string(),
+      since: timestamp,
+      address: z.string().nullable(),
+      state: z.enum(['up', 'down']),
+      published: z.array(z.string()),
+      links: z.int(),
+    }),
+  ),
+});
+
 export const tokenView = z.object({
   id: z.string(),
   label: z.string(),
@@ -170,6 +209,7 @@ export const tokenView = z.object({
 export const page = <Item extends z.ZodType>(item: Item) =>
   z.object({ items: z.array(item), next: z.string().nullable() });
 
+export type AgentView = z.infer<typeof agentView>;
 export type ConnectionView = z.infer<typeof connectionView>;
 export type DisclosedKeyView = z.infer<typeof disclosedKeyView>;
 export type AuthRuleView = z.infer<typeof authRuleView>;

@@ -77,6 +77,7 @@ export interface HealthReport {
   readonly healthy_nodes?: readonly string[] | undefined;
   readonly streams?: number | undefined;
   readonly bundle_sha256?: string | undefined;
+  readonly bundle_sequence?: number | undefined;
   /** New failures since the last report. */
   readonly failures?: readonly StreamFailure[] | undefined;
 }

@@ -160,6 +160,7 @@ export const MESSAGES = {
     healthy_nodes: z.array(text(256)).max(MAX_PAGE_ITEMS).optional(),
     streams: count.optional(),
     bundle_sha256: name.optional(),
+    bundle_sequence: count.optional(),
     failures: z.array(failure).max(MAX_PAGE_ITEMS).optional(),
   }),
   goaway: z.object({ deadline_ms: count }),
