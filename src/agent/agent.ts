@@ -1,4 +1,5 @@
 import type { AuditLog } from '../audit/index.ts';
+import { agentSubjectIds, connectionSubjectId } from '../identity/index.ts';
 import type { PolicyHost } from '../policy/index.ts';
 import { NodeLogin, openDataLink, type OwnParty } from '../protocol/index.ts';
 import {
@@ -183,7 +184,10 @@ class Agent implements AgentProcess {
         agent: { streams: this.#slots.inUse },
       }),
       pinned: (connection) => credentials.pins.get(connection),
-      revoked: (keyId) => revocations.reasonFor(keyId),
+      revoked: ({ key_id, connection_id }) =>
+        [key_id, ...agentSubjectIds(config.name, instance.instance), connectionSubjectId(connection_id)]
+          .map((id) => revocations.reasonFor(id))
+          .find((reason) => reason !== undefined),
       port: (node) => this.#connector.login(node),
     });
     this.#opener = new Opener({

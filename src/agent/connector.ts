@@ -1,4 +1,12 @@
 import type { AuditLog } from '../audit/index.ts';
+import {
+  endsLink,
+  type LinkStanding,
+  type RevocationSubject,
+  standingIdsOf,
+  subjectIdOf,
+  subjectOfNotice,
+} from '../identity/index.ts';
 import type { PolicyInputBase } from '../policy/index.ts';
 import {
   type AuthenticatedPeer,
@@ -209,18 +217,17 @@ export class Connector {
     return found > 0;
   }
 
-  /** Every stream of the key ends in this tick, whatever node its link runs over; the file is written after. */
+  /** Everything on the key, agent or connection ends in this tick, whatever node it runs over; the file is written after. */
   #onRevoked(node: string, notice: RevokedNotice): { links: number; streams: number } {
     const { revocations, metrics, audit, clock, logger } = this.#deps;
     const startedMs = clock.monotonicMs();
     const isNew = revocations.add(notice, node);
-    const reason = revocations.reasonFor(notice.key_id) ?? 'key_revoked';
-    const before = this.#takenBefore(notice.key_id, reason);
-    const hit = this.links.filter((link) => link.standsOn(notice.key_id));
-    const cut = this.#deps.streams.cut(reason, ({ link }) => {
-      const { sender, listener } = link.offer;
-      return sender.id === notice.key_id || listener.id === notice.key_id;
-    });
+    const subject = subjectOfNotice(notice);
+    const revoked = subjectIdOf(subject);
+    const reason = revocations.reasonFor(revoked) ?? 'key_revoked';
+    const before = this.#takenBefore(subject, reason);
+    const hit = this.links.filter((link) => endsLink(subject, this.#standing(link.offer)));
+    const cut = this.#deps.streams.cut(reason, ({ link }) => endsLink(subject, this.#standing(link.offer)));
     for (const link of hit) link.cut(reason);
     // A cut link comes to stand among those that ended lately; it has been counted here.
     this.#lately = this.#lately.filter(({ link }) => !hit.includes(link));
@@ -231,14 +238,15 @@ export class Connector {
     // What a node tells again at a login is mostly long past: it is kept, and noted only when it cut something.
     if ((isNew && notice.again !== true) || links > 0) {
       this.#deps.publisher.evaluateAll();
-      logger.warn({ key_id: notice.key_id, reason, links, streams, ms }, 'key revoked');
+      logger.warn({ revoked, reason, links, streams, ms }, 'revoked');
       audit.note({
         type: 'revocation.enforced',
         subject: {
           namespace: this.#deps.namespace,
           agent: this.#deps.own.name,
           relay: node,
-          key_id: notice.key_id,
+          ...(subject.key_id === null ? {} : { key_id: subject.key_id }),
+          ...(subject.connection_id === null ? {} : { connection_id: subject.connection_id }),
         },
         data: { revocation_id: notice.revocation_id, reason, links, streams, ms },
       });
@@ -317,11 +325,11 @@ export class Connector {
       .slice(-MAX_LATELY_ENDED);
   }
 
-  /** What a key's revocation had already taken when its notice came; each is counted once. */
-  #takenBefore(keyId: string, reason: CloseReason): { links: number; streams: number } {
+  /** What a revocation had already taken when its notice came; each is counted once. */
+  #takenBefore(subject: RevocationSubject, reason: CloseReason): { links: number; streams: number } {
     const nowMs = this.#deps.clock.monotonicMs();
     const isOf = ({ link, endedMs }: { link: AgentLink; endedMs: number }): boolean =>
-      link.standsOn(keyId) &&
+      endsLink(subject, this.#standing(link.offer)) &&
       nowMs - endedMs < NOTICE_LAG_MS &&
       (link.endReason === undefined || link.endReason === reason);
     const taken = this.#lately.filter(isOf);
@@ -339,7 +347,15 @@ export class Connector {
 
   #revoked(offer: LinkOffer): CloseReason | undefined {
     const { revocations } = this.#deps;
-    return revocations.reasonFor(offer.sender.id) ?? revocations.reasonFor(offer.listener.id);
+    return standingIdsOf(this.#standing(offer))
+      .map((id) => revocations.reasonFor(id))
+      .find((reason) => reason !== undefined);
+  }
+
+  #standing(offer: LinkOffer): LinkStanding {
+    const { name, instance } = this.#deps.own;
+    const { sender, listener, connection_id: connectionId } = offer;
+    return { keyIds: [sender.id, listener.id], agent: name, instance, connectionId };
   }
 
   #whyNot(offer: LinkOffer): CloseReason | undefined {

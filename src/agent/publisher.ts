@@ -40,7 +40,10 @@ export interface PublisherDeps {
   readonly usage: (connection: string) => PolicyInputBase['usage'];
   /** The target that agent.yaml pins for a connection. */
   readonly pinned: (connection: string) => { readonly host: string; readonly port: number } | undefined;
-  readonly revoked: (keyId: string) => CloseReason | undefined;
+  /** Why nothing may be published on a credential: its key, its connection or this agent is revoked. */
+  readonly revoked: (
+    credential: Pick<AttachedCredential, 'key_id' | 'connection_id'>,
+  ) => CloseReason | undefined;
   readonly port: (node: string) => PublishPort | undefined;
 }
 
@@ -232,9 +235,14 @@ export class Publisher {
       publication.evidence = evidence;
     }
     publication.decision = decision;
-    const revoked = this.#deps.revoked(publication.credential.key_id);
+    const revoked = this.#deps.revoked(publication.credential);
     if (revoked !== undefined) {
-      this.#withdraw(publication, 'denied', revoked, 'the listener key is revoked');
+      this.#withdraw(
+        publication,
+        'denied',
+        revoked,
+        'the listener key, the connection or this agent is revoked',
+      );
       return;
     }
     // What was decided is about this connection and this bundle; anything newer is already queued.

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { subjectIdOf, subjectOfNotice } from '../identity/index.ts';
 import {
   AppError,
   type Clock,
@@ -18,7 +19,11 @@ export const MAX_REVOCATIONS = 100_000;
 const FILE_NAME = 'revocations.json';
 
 const entrySchema = z.object({
+  /** Empty when it is about an agent or a connection. */
   key_id: z.string(),
+  agent: z.string().optional(),
+  instance: z.string().optional(),
+  connection_id: z.string().optional(),
   reason: z.string(),
   revocation_id: z.string(),
   /** Which relay nodes told it. */
@@ -33,9 +38,15 @@ export type KeptRevocation = z.infer<typeof entrySchema>;
 /** One notice as a relay node gives it. */
 export interface RevocationNotice {
   readonly key_id: string;
+  readonly agent?: string | undefined;
+  readonly instance?: string | undefined;
+  readonly connection_id?: string | undefined;
   readonly reason: string;
   readonly revocation_id: string;
 }
+
+/** The id of what a kept revocation or a notice ends, as `subjectIdOf` makes it. */
+export const revokedIdOf = (notice: RevocationNotice): string => subjectIdOf(subjectOfNotice(notice));
 
 /**
  * The union of every revocation that any node ever told, kept in `state_dir` over restarts: the agent's own
@@ -53,22 +64,22 @@ export class RevocationSet {
     this.#path = join(stateDir, FILE_NAME);
     this.#clock = clock;
     this.#logger = logger;
-    for (const entry of readEntries(this.#path)) this.#entries.set(entry.key_id, entry);
+    for (const entry of readEntries(this.#path)) this.#entries.set(revokedIdOf(entry), entry);
   }
 
   get size(): number {
     return this.#entries.size;
   }
 
-  /** Why a key is revoked; undefined when it is not. */
-  reasonFor(keyId: string): CloseReason | undefined {
-    const entry = this.#entries.get(keyId);
+  /** Why the key, agent or connection of that id is dead; undefined when it is not. */
+  reasonFor(id: string): CloseReason | undefined {
+    const entry = this.#entries.get(id);
     if (entry === undefined) return undefined;
     return isCloseReason(entry.reason) ? entry.reason : 'key_revoked';
   }
 
-  get(keyId: string): KeptRevocation | undefined {
-    return this.#entries.get(keyId);
+  get(id: string): KeptRevocation | undefined {
+    return this.#entries.get(id);
   }
 
   /** Every one, in the order in which they were heard. */
@@ -77,13 +88,14 @@ export class RevocationSet {
   }
 
   /** For a node that lied; durable on return. A node that still tells it is heard again. */
-  forget(keyId: string): void {
-    if (this.#entries.delete(keyId)) this.save();
+  forget(id: string): void {
+    if (this.#entries.delete(id)) this.save();
   }
 
-  /** Effective on return, durable soon after. True when the key was not known as revoked. */
+  /** Effective on return, durable soon after. True when the subject was not known as dead. */
   add(notice: RevocationNotice, node: string): boolean {
-    const known = this.#entries.get(notice.key_id);
+    const id = revokedIdOf(notice);
+    const known = this.#entries.get(id);
     if (known?.nodes.includes(node) === true) return false;
     if (known !== undefined) {
       known.nodes.push(node);
@@ -92,11 +104,21 @@ export class RevocationSet {
       if (this.#entries.size >= MAX_REVOCATIONS && oldest !== undefined) {
         this.#entries.delete(oldest);
         this.#logger.error(
-          { key_id: oldest, limit: MAX_REVOCATIONS },
+          { revoked: oldest, limit: MAX_REVOCATIONS },
           'too many revocations: the oldest is forgotten',
         );
       }
-      this.#entries.set(notice.key_id, { ...notice, nodes: [node], told_at_ms: this.#clock.nowMs() });
+      const { key_id, agent, instance, connection_id, reason, revocation_id } = notice;
+      this.#entries.set(id, {
+        key_id,
+        ...(agent === undefined ? {} : { agent }),
+        ...(instance === undefined ? {} : { instance }),
+        ...(connection_id === undefined ? {} : { connection_id }),
+        reason,
+        revocation_id,
+        nodes: [node],
+        told_at_ms: this.#clock.nowMs(),
+      });
     }
     this.#saveSoon();
     return known === undefined;

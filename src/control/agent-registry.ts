@@ -38,7 +38,7 @@ export interface AgentLogin {
 const keyOf = ({ name, instance }: AgentLogin): string => JSON.stringify([name, instance]);
 
 /** What is told at once when it changes; the counts wait for the next heartbeat. */
-const factsOf = ({ links: _links, streams: _streams, ...facts }: AgentLogin): object => facts;
+const factsOf = (login: AgentLogin): object => ({ ...login, links: 0, streams: 0 });
 
 /** Keeps this node's rows of `control.agent_login` equal to its logins, by writing what changed. */
 export class AgentRegistry {

@@ -11,6 +11,7 @@ import { findConnection, listConnections } from './connection-store.ts';
 import type { ControlContext } from './context.ts';
 import type { Admission } from './credential.ts';
 import { Database } from './database.ts';
+import { AckWaiters } from './enforcement-wait.ts';
 import { KeyCache } from './key-cache.ts';
 import { type Keyring, readKeyringFile } from './keyring.ts';
 import { KeyUsage } from './key-usage.ts';
@@ -21,7 +22,6 @@ import type { ConnectionRecord } from './records.ts';
 import { PostgresRevocationFeed, type RevocationFeed } from './revocation-feed.ts';
 import { RevocationLog } from './revocation-log.ts';
 import { republishRevocations } from './revocation-republish.ts';
-import { AckWaiters } from './revoke-key.ts';
 import { replaceOwnerToken } from './token-store.ts';
 
 /** After this time without Postgres nothing is admitted (identity.md, Fences). */

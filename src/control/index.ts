@@ -4,7 +4,10 @@ export type {
   AuthRuleView,
   ConnectionView,
   DisclosedKeyView,
+  EnforcementView,
   KeyView,
+  RevocationView,
+  RevokeAgentView,
   RevokeView,
   TokenView,
 } from './api/schemas.ts';

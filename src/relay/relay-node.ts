@@ -99,6 +99,7 @@ export class RelayNode {
       logger,
       fence: this.#fence,
       isRevoked: (keyId) => revocations.isRevoked(keyId) !== undefined,
+      endedBecause: (link) => this.#gate.endedBecause(link.standing),
       publishers: (connection) => this.#logins.publishers(connection),
       onJoined: (link) => this.#evidence.linkOpened(link),
       onClosed: (link, reason, wasJoined) => this.#closed(link, reason, wasJoined),
@@ -259,9 +260,14 @@ export class RelayNode {
     const refusal =
       this.#gate.closedBecause() ??
       this.#gate.refusedNow(credential) ??
+      this.#gate.agentRefused(facts) ??
       this.#gate.helloProblem(hello, facts);
     if (refusal !== undefined) {
       const { status, code, detail } = refusal;
+      if (status === 401) {
+        const { auth_rule: claimedKeyName, connection } = credential;
+        this.#authFailures.add({ claimedKeyName, code, address, connection, detail });
+      }
       channel.send('error', { status, code, detail }, helloId);
       channel.close();
       return nothing;
@@ -293,7 +299,7 @@ export class RelayNode {
       failures: this.#failures,
       endpoint: this.#endpoint,
       closedBecause: () => this.#gate.closedBecause(),
-      refusedNow: (verified) => this.#gate.refusedNow(verified),
+      refusedNow: (verified) => this.#gate.agentRefused(login) ?? this.#gate.refusedNow(verified),
       onLinkRefused: (from, connection, code, detail) => {
         this.#metrics.linkRefused(code);
         this.#refusals.add(from, connection, code, detail);

@@ -1,11 +1,15 @@
 import type { Command } from 'commander';
-import type { AgentView } from '../../control/index.ts';
+import type { AgentView, RevokeAgentView } from '../../control/index.ts';
 import { outputOf } from '../output.ts';
 import { adminClientOf, adminOptions } from './admin-client.ts';
+import { showCut, showEnforcement } from './enforcement.ts';
 
 const SHORT_DIGEST = 12;
 
-/** `agents list`. */
+const nameOf = ({ agent, instance }: RevokeAgentView): string =>
+  instance === null ? `agent ${agent}` : `agent ${agent}, instance ${instance}`;
+
+/** `agents list|revoke`. */
 export const agentsCommands = (program: Command): void => {
   const group = program
     .command('agents')
@@ -45,4 +49,43 @@ export const agentsCommands = (program: Command): void => {
       { title: 'streams', value: (row) => row.streams, align: 'right' },
     ]);
   });
+
+  adminOptions(
+    group
+      .command('revoke <name>')
+      .description(
+        'refuse an agent for ever, on every node, by the name that it claims, whichever key it logs in with; ' +
+          'exits 1 while a node is pending. Who holds its key can claim another name: revoke the key too',
+      )
+      .option('--instance <id>', 'only this installation of it, as agents list shows it')
+      .option('--dry-run', 'only tell what it would cut')
+      .requiredOption('--reason <text>', 'kept with the revocation and in the audit trail'),
+  ).action(
+    async (
+      name: string,
+      options: { instance?: string; dryRun?: boolean; reason: string },
+      command: Command,
+    ) => {
+      const output = outputOf(command);
+      const result = await adminClientOf(command).post<RevokeAgentView>(
+        `/agents/${encodeURIComponent(name)}/revoke`,
+        {
+          ...(options.instance === undefined ? {} : { instance: options.instance }),
+          reason: options.reason,
+          dry_run: options.dryRun === true,
+        },
+      );
+      output.document(result);
+      if (result.dry_run === true) {
+        const logins = result.logins ?? 0;
+        output.line(
+          `would revoke ${nameOf(result)}: ${logins} logins, ${showCut(result)}, on ${result.nodes} nodes`,
+        );
+        if (logins === 0) output.note('no agent of that name is logged in now');
+        return;
+      }
+      showEnforcement(output, `revoked ${nameOf(result)}`, result);
+      output.note('who holds the key that it used can log in under another name: revoke the key too');
+    },
+  );
 };

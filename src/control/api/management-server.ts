@@ -16,6 +16,7 @@ import { authRuleRoutes } from './routes/auth-rules.ts';
 import { connectionRoutes } from './routes/connections.ts';
 import { keyRoutes } from './routes/keys.ts';
 import { liveRoutes } from './routes/live.ts';
+import { revocationRoutes } from './routes/revocations.ts';
 import { tokenRoutes } from './routes/tokens.ts';
 import { MAX_BODY_BYTES } from './schemas.ts';
 
@@ -36,6 +37,7 @@ export const ROUTES: readonly Route[] = [
   ...keyRoutes,
   ...agentRoutes,
   ...liveRoutes,
+  ...revocationRoutes,
   ...tokenRoutes,
 ];
 

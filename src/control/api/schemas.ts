@@ -11,6 +11,7 @@ import {
 } from '../../identity/index.ts';
 import { NAMESPACE_SCOPE } from '../context.ts';
 import { MAX_RETIRE_AFTER_S } from '../key-rotation.ts';
+import { REVOCATION_KINDS } from '../records.ts';
 
 /** Largest request body. */
 export const MAX_BODY_BYTES = 64 * 1024;
@@ -151,13 +152,42 @@ export const keyView = z.object({
   retire_at: timestamp.nullable(),
 });
 
-export const revokeView = z.object({
-  key_id: z.string(),
+/** Where the enforcement of one or more revocations stands. */
+export const enforcementView = z.object({
   nodes: z.int(),
   links: z.int(),
   streams: z.int().nullable(),
   ms: z.number(),
   pending: z.array(z.object({ kind: z.enum(['node', 'agent']), name: z.string(), since: timestamp })),
+});
+
+export const revokeAgentView = z.object({
+  agent: z.string(),
+  instance: z.string().nullable(),
+  ...enforcementView.shape,
+  dry_run: z.literal(true).optional(),
+  /** With `dry_run`: how many logins would end. */
+  logins: z.int().optional(),
+});
+
+export const revocationView = z.object({
+  revocation_id: z.string(),
+  key_id: z.string().nullable(),
+  agent: z.string().nullable(),
+  instance: z.string().nullable(),
+  kind: z.enum(REVOCATION_KINDS),
+  reason: z.string(),
+  connection: z.string().nullable(),
+  auth_rule: z.string().nullable(),
+  slot: slot.nullable(),
+  actor: z.string(),
+  created_at: timestamp,
+  effective_at: timestamp,
+});
+
+export const revokeView = z.object({
+  key_id: z.string(),
+  ...enforcementView.shape,
   dry_run: z.literal(true).optional(),
   /** With `dry_run`: the key that would die. */
   key: keyView.optional(),
@@ -214,5 +244,8 @@ export type ConnectionView = z.infer<typeof connectionView>;
 export type DisclosedKeyView = z.infer<typeof disclosedKeyView>;
 export type AuthRuleView = z.infer<typeof authRuleView>;
 export type KeyView = z.infer<typeof keyView>;
+export type EnforcementView = z.infer<typeof enforcementView>;
+export type RevocationView = z.infer<typeof revocationView>;
+export type RevokeAgentView = z.infer<typeof revokeAgentView>;
 export type RevokeView = z.infer<typeof revokeView>;
 export type TokenView = z.infer<typeof tokenView>;

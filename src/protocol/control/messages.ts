@@ -144,7 +144,11 @@ export const MESSAGES = {
   }),
   'link.closed': z.object({ link_id: name, reason: name }),
   revoked: z.object({
+    /** The dead key; empty when the notice is about an agent or a connection: an end of before finds nothing under it. */
     key_id: name,
+    agent: name.optional(),
+    instance: name.optional(),
+    connection_id: name.optional(),
     reason: name,
     revocation_id: name,
     /** Told again, to an agent that logged in or did not answer. */

@@ -267,7 +267,11 @@ export class NodeLogin {
             })
             .unref();
         },
-        (thrown: unknown) => channel.destroy(messageOf(thrown)),
+        (thrown: unknown) => {
+          // Said in the handshake or in the hello: a refusal is final either way.
+          if (thrown instanceof HandshakeRefused) resolve({ kind: 'failed', error: thrown });
+          channel.destroy(messageOf(thrown));
+        },
       );
     });
   }
@@ -287,7 +291,10 @@ export class NodeLogin {
       handle: first.handle,
       bundle_sha256: report?.bundle_sha256,
     });
-    if (answer.t === 'error') throw refused(answer.body.code, answer.body.detail);
+    if (answer.t === 'error') {
+      const { status = 0, code, detail } = answer.body;
+      throw new HandshakeRefused(status, code, detail, undefined);
+    }
     if (answer.t !== 'hello') throw refused('protocol_error', `relay answered hello with ${answer.t}`);
     const loginId = answer.body.login_id ?? '';
     const nodeHealthy = answer.body.healthy ?? true;
