@@ -23,7 +23,7 @@ import { agentReadiness, agentStatus, type AgentView } from './agent-status.ts';
 import type { AgentConfig } from './config.ts';
 import { Connector, type MakeLogin } from './connector.ts';
 import { watchClock } from './clock-watch.ts';
-import { type AgentCredentials, readAuthorities, readCredentials } from './credentials.ts';
+import { type AgentCredentials, changedKeys, readAuthorities, readCredentials } from './credentials.ts';
 import { DENIAL_WINDOW_MS, DenialGate } from './denial-gate.ts';
 import { type Connect, connectTcp } from './dialler.ts';
 import { recheckEvent } from './events.ts';
@@ -189,6 +189,7 @@ class Agent implements AgentProcess {
           .map((id) => revocations.reasonFor(id))
           .find((reason) => reason !== undefined),
       port: (node) => this.#connector.login(node),
+      onOffered: (node, handle) => this.#connector.keys.onOffered(node, handle),
     });
     this.#opener = new Opener({
       agentName: config.name,
@@ -294,11 +295,14 @@ class Agent implements AgentProcess {
   }
 
   async reload(config: AgentConfig): Promise<void> {
-    const { config: taken, ignored } = reloaded(this.#config, config);
+    const { logger } = this.#deps;
+    const keys = changedKeys(this.#config, config, logger);
+    const { config: taken, ignored } = reloaded(this.#config, config, keys !== undefined);
     if (ignored.length > 0) {
-      this.#deps.logger.warn({ keys: ignored }, 'these settings change with a restart only');
+      logger.warn({ keys: ignored }, 'these settings change with a restart only');
     }
     this.#config = taken;
+    for (const { handle, next } of keys ?? []) this.#connector.keys.change(handle, next);
     this.#agentInput.labels = taken.labels;
     this.#slots.setLimits(slotLimits(this.#config));
     await this.#forgetAsAsked();

@@ -33,6 +33,7 @@ import {
   type TimerWheel,
 } from '../runtime/index.ts';
 import { AgentLink, type AgentLinkDeps } from './agent-link.ts';
+import { KeyChanges, type KeyPort } from './key-changes.ts';
 import type { LiveStreams } from './live-streams.ts';
 import type { AgentMetrics } from './metrics.ts';
 import type { Publisher } from './publisher.ts';
@@ -47,7 +48,15 @@ export type MakeLogin = (
   options: NodeLoginOptions,
 ) => Pick<
   NodeLogin,
-  'start' | 'state' | 'close' | 'publish' | 'unpublish' | 'reportLinkFailed' | 'reportHealth'
+  | 'start'
+  | 'state'
+  | 'close'
+  | 'publish'
+  | 'unpublish'
+  | 'reportLinkFailed'
+  | 'reportHealth'
+  | 'attach'
+  | 'detach'
 >;
 
 export interface ConnectorDeps {
@@ -90,6 +99,8 @@ const MAX_LATELY_ENDED = 4_096;
 export class Connector {
   readonly #deps: ConnectorDeps;
   readonly #nodes = new Map<string, Node>();
+  /** What the logins hold while keys change. */
+  readonly keys: KeyChanges;
   readonly #links = new Map<string, AgentLink>();
   /** Closed links that still wait for the relay's word. */
   readonly #ending = new Map<string, AgentLink>();
@@ -101,6 +112,14 @@ export class Connector {
 
   constructor(deps: ConnectorDeps) {
     this.#deps = deps;
+    this.keys = new KeyChanges({
+      sources: deps.credentials,
+      publisher: deps.publisher,
+      ports: () => this.#ports(),
+      links: () => this.links,
+      clock: deps.clock,
+      logger: deps.logger,
+    });
     for (const config of deps.relays) {
       const login = deps.login({
         node: config,
@@ -138,7 +157,7 @@ export class Connector {
 
   /** The connections that this agent was given credentials for. */
   get connections(): readonly string[] {
-    return [...new Set(this.#deps.credentials.flatMap(({ connection }) => connection ?? []))];
+    return [...new Set(this.keys.sources.flatMap(({ connection }) => connection ?? []))];
   }
 
   get links(): readonly AgentLink[] {
@@ -179,7 +198,10 @@ export class Connector {
         publisher.onDown(node);
       },
       onAttached: (credential) => publisher.onAttached(node, credential),
-      onCredentialRefused: ({ handle, detail }) => publisher.onCredentialRefused(node, handle, detail),
+      onCredentialRefused: ({ handle, detail }) => {
+        publisher.onCredentialRefused(node, handle, detail);
+        this.keys.onRefused(node, handle, detail);
+      },
       onConnection: (connection) => publisher.onConnection(node, connection),
       onConnectionGone: (name) => this.#onConnectionGone(node, name),
       onOffer: (offer) => {
@@ -312,12 +334,23 @@ export class Connector {
       onEnd: (ended) => this.#onLinkEnd(ended),
     });
     this.#links.set(link.id, link);
+    this.keys.retire();
+  }
+
+  #ports(): KeyPort[] {
+    return [...this.#nodes].map(([node, { login }]) => ({
+      node,
+      isUp: login.state().kind === 'up',
+      attach: (source) => login.attach(source),
+      detach: (handle) => login.detach(handle),
+    }));
   }
 
   #onLinkEnd(link: AgentLink): void {
     this.#links.delete(link.id);
     this.#ending.set(link.id, link);
     link.whenRecorded(() => this.#ending.delete(link.id));
+    this.keys.letGo();
     const endedMs = this.#deps.clock.monotonicMs();
     this.#lately.push({ link, endedMs });
     this.#lately = this.#lately
