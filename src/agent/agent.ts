@@ -59,6 +59,8 @@ export interface AgentDeps {
 
 /** Failures are told to the relay nodes together, at most this late. */
 const NEWS_DELAY_MS = 100;
+/** How often revocations are dropped that no node tells any more. */
+const EXPIRE_EVERY_MS = 60 * 60 * 1_000;
 /** The audit database gets this long at the end. */
 const FLUSH_MS = 2_000;
 
@@ -93,6 +95,7 @@ class Agent implements AgentProcess {
   readonly #opener: Opener;
   readonly #clockWatch: Timer;
   readonly #denialFlush: Timer;
+  readonly #expiry: Timer;
   readonly #startedMs: number;
   readonly #agentInput: { name: string; instance: string; labels: Record<string, string>; version: string };
   #config: AgentConfig;
@@ -209,7 +212,7 @@ class Agent implements AgentProcess {
       limits: () => openLimits(this.#config),
       guard: () => this.#guard.settings,
       now,
-      barred: () => this.#draining,
+      barred: () => this.#barred(),
     });
     const own: OwnParty = {
       name: config.name,
@@ -235,13 +238,16 @@ class Agent implements AgentProcess {
       publisher: this.#publisher,
       streams: this.#streams,
       metrics,
-      barred: () => this.#draining,
+      barred: () => this.#barred(),
       open: (incoming, link) => this.#opener.open(incoming, link),
       health: () => this.#health(),
       login: deps.login ?? ((options) => new NodeLogin(options)),
       openLink: deps.openLink ?? openDataLink,
     });
     this.#denialFlush = clock.every(DENIAL_WINDOW_MS, () => this.#opener.flushDenials(false)).unref();
+    this.#expiry = clock
+      .every(EXPIRE_EVERY_MS, () => void revocations.expire(this.#connector.lastSyncMs()))
+      .unref();
     this.#clockWatch = watchClock(clock, (stepMs) => {
       logger.warn({ step_ms: stepMs }, 'the wall clock was set');
       audit.note({ type: 'agent.clock_step', subject: this.#subject(), data: { step_ms: stepMs } });
@@ -337,6 +343,7 @@ class Agent implements AgentProcess {
     await this.#connector.close();
     this.#clockWatch.cancel();
     this.#denialFlush.cancel();
+    this.#expiry.cancel();
     this.#opener.flushDenials(true);
     this.#stopTrying();
     this.#guard.close();
@@ -352,6 +359,11 @@ class Agent implements AgentProcess {
       logger.warn('the audit database does not have everything yet; the spool keeps it');
     await this.#audit.close();
     await this.#status?.close();
+  }
+
+  /** Why nothing new is served. Other agents may have room for what this one cannot keep. */
+  #barred(): CloseReason | undefined {
+    return this.#draining ?? (this.#revocations.isFull ? 'overloaded' : undefined);
   }
 
   #subject(): { namespace: string; agent: string } {
@@ -391,6 +403,7 @@ class Agent implements AgentProcess {
       isAuditAvailable: this.#audit.available(),
       audit: this.#audit.health(),
       revocations: this.#revocations.size,
+      areRevocationsFull: this.#revocations.isFull,
       failures: this.#failures,
     };
   }

@@ -27,6 +27,7 @@ import {
 import {
   type Clock,
   type CloseReason,
+  isCloseReason,
   type LinkCertificate,
   type Logger,
   messageOf,
@@ -89,6 +90,9 @@ interface Node {
   readonly login: ReturnType<MakeLogin>;
   isHealthy: boolean;
 }
+
+/** A node tells what is in force one by one behind a login; it is done within this. */
+const SYNC_TIME_MS = 60 * 60 * 1_000;
 
 /** A revocation's notice follows the cut on the pipe within this, or tells of something older. */
 const NOTICE_LAG_MS = 10_000;
@@ -240,13 +244,14 @@ export class Connector {
   }
 
   /** Everything on the key, agent or connection ends in this tick, whatever node it runs over; the file is written after. */
-  #onRevoked(node: string, notice: RevokedNotice): { links: number; streams: number } {
+  #onRevoked(node: string, notice: RevokedNotice): { links: number; streams: number } | null {
     const { revocations, metrics, audit, clock, logger } = this.#deps;
     const startedMs = clock.monotonicMs();
-    const isNew = revocations.add(notice, node);
+    const kept = revocations.add(notice, node);
     const subject = subjectOfNotice(notice);
     const revoked = subjectIdOf(subject);
-    const reason = revocations.reasonFor(revoked) ?? 'key_revoked';
+    const told = isCloseReason(notice.reason) ? notice.reason : 'key_revoked';
+    const reason = revocations.reasonFor(revoked) ?? told;
     const before = this.#takenBefore(subject, reason);
     const hit = this.links.filter((link) => endsLink(subject, this.#standing(link.offer)));
     const cut = this.#deps.streams.cut(reason, ({ link }) => endsLink(subject, this.#standing(link.offer)));
@@ -258,7 +263,7 @@ export class Connector {
     const ms = clock.monotonicMs() - startedMs;
     metrics.revocationSeconds.observe(ms / MS_PER_SECOND);
     // What a node tells again at a login is mostly long past: it is kept, and noted only when it cut something.
-    if ((isNew && notice.again !== true) || links > 0) {
+    if ((kept === 'new' && notice.again !== true) || links > 0) {
       this.#deps.publisher.evaluateAll();
       logger.warn({ revoked, reason, links, streams, ms }, 'revoked');
       audit.note({
@@ -273,7 +278,19 @@ export class Connector {
         data: { revocation_id: notice.revocation_id, reason, links, streams, ms },
       });
     }
-    return { links, streams };
+    // Cut all the same, but not confirmed: the node tells it again until there is room, and shows this agent as pending.
+    return kept === 'unkept' ? null : { links, streams };
+  }
+
+  /**
+   * When the last login began at which its node has had the time to tell every revocation in force; undefined when there
+   * is none. Wall clock.
+   */
+  lastSyncMs(): number | undefined {
+    const beforeMs = this.#deps.clock.nowMs() - SYNC_TIME_MS;
+    const since = this.states().flatMap((state) => (state.kind === 'up' ? [state.sinceMs] : []));
+    const done = since.filter((sinceMs) => sinceMs <= beforeMs);
+    return done.length === 0 ? undefined : Math.max(...done);
   }
 
   async #onOffer(nodeName: string, offer: LinkOffer): Promise<void> {

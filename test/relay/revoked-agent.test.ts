@@ -105,11 +105,8 @@ test('one installation is revoked and another of the same name is not', async ()
 test('an agent that does not answer its own revocation is not pending for ever', async () => {
   const { relay, ends } = await startTwoAgents();
   const silent = new TestLogin(relay.config, 'agent', 'agent-7', [credential('k_listen', 'db')], {
-    // A handler that throws answers nothing, like a process that is stopped.
     handlers: {
-      onRevoked: () => {
-        throw new Error('planned silence');
-      },
+      onRevoked: () => null,
     },
   });
   silent.login.start();

@@ -109,8 +109,8 @@ export interface LoginHandlers {
   onConnectionGone?(name: string): void;
   /** Agent only: somebody wants a link; open it with `openDataLink` or `reportLinkFailed`. */
   onOffer?(offer: LinkOffer): void;
-  /** Cut everything of that key, agent or connection; the counts go back to the relay. */
-  onRevoked?(notice: RevokedNotice): { readonly links: number; readonly streams: number } | undefined;
+  /** Cut everything of that key, agent or connection; the counts go back to the relay. Null: do not confirm, tell it again. */
+  onRevoked?(notice: RevokedNotice): { readonly links: number; readonly streams: number } | null | undefined;
   onLinkClosed?(closed: { readonly link_id: string; readonly reason: string }): void;
   onStreamsQuery?(query: { readonly connection?: string | undefined }): Promise<readonly StreamInfo[]>;
   /** True when the stream was here. */

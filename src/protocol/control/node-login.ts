@@ -368,7 +368,7 @@ export class NodeLogin {
         return handlers.onLinkClosed?.(message.body);
       case 'revoked': {
         const counts = handlers.onRevoked?.(message.body);
-        channel.send('ack', counts === undefined ? {} : { ...counts }, message.id);
+        if (counts !== null) channel.send('ack', counts === undefined ? {} : { ...counts }, message.id);
         return;
       }
       case 'streams.query':
