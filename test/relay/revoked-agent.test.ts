@@ -157,3 +157,17 @@ test('a removed connection loses its links whatever key they stand on, and its i
   const refused = await late.until('onDown');
   assert.deepEqual([refused.status, refused.code], [404, 'connection_unknown']);
 });
+
+test('a revoked agent attaches nothing in the second that its control link still has', async () => {
+  const { relay } = await startTwoAgents();
+  relay.control.addKey('k_listen2', 'db', ['Listen']);
+  const agent = new TestLogin(relay.config, 'agent', 'agent-8', [credential('k_listen', 'db')], {
+    handlers: { onRevoked: () => null },
+  });
+  agent.login.start();
+  await agent.until('onAttached');
+  relay.control.end({ agent: 'agent-8' }, 'identity_revoked');
+  agent.login.attach(credential('k_listen2', 'db'));
+  const refused = await agent.until('onCredentialRefused', ({ handle }) => handle === 'h-k_listen2');
+  assert.deepEqual([refused.status, refused.code], [401, 'identity_revoked']);
+});
