@@ -42,7 +42,7 @@ export interface AgentLinkDeps {
   open(incoming: IncomingOpen, link: StreamLink): void;
   /** The target as published at the link's node under the link's listener credential; undefined when not. */
   target(link: AgentLink): { readonly host: string; readonly port: number } | undefined;
-  /** Why neither of the link's keys may be used any more; undefined when they may. */
+  /** Why what the link stands on may not be used any more; undefined when it may. */
   revoked(offer: LinkOffer): CloseReason | undefined;
   onEnd(link: AgentLink): void;
 }
@@ -182,11 +182,6 @@ export class AgentLink implements StreamLink {
     this.#streamsTaken += 1;
     if (this.#isRecorded) call(this.#endReason ?? 'link_lost');
     else this.#waiting.push(call);
-  }
-
-  /** True when the link stands on that key, as sender or as listener. */
-  standsOn(keyId: string): boolean {
-    return this.offer.sender.id === keyId || this.offer.listener.id === keyId;
   }
 
   /** Cuts every stream and the link itself in this tick. */

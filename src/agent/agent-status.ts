@@ -23,6 +23,7 @@ export interface AgentView {
   readonly isAuditAvailable: boolean;
   readonly audit: AuditHealth;
   readonly revocations: number;
+  readonly areRevocationsFull: boolean;
   readonly failures: FailureLog;
 }
 
@@ -62,6 +63,8 @@ export const agentReadiness = (view: AgentView): Readiness => {
       `no policy bundle is active${view.policy.rejected === undefined ? '' : `: ${view.policy.rejected.message}`}`,
     );
   }
+  if (view.areRevocationsFull)
+    reasons.push(`it keeps ${view.revocations} revocations, as many as it may, and serves nothing`);
   if (!view.isAuditAvailable) reasons.push(`audit takes no decision: the spool is ${view.audit.spool}`);
   if (!view.logins.some(({ kind }) => kind === 'up')) {
     const first = view.logins.find((login) => login.kind === 'connecting');

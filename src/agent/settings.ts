@@ -72,20 +72,30 @@ const FIXED = [
   'state_dir',
   'relays',
   'ca_file',
-  'connections',
   'policy',
   'audit',
   'status',
 ] as const satisfies readonly (keyof AgentConfig)[];
 
-/** What a reload takes up, and which changed settings need a restart. */
+/** What a reload takes up, and which changed settings need a restart; of connections the keys alone may change. */
 export const reloaded = (
   old: AgentConfig,
   next: AgentConfig,
+  areKeysAlone: boolean,
 ): { readonly config: AgentConfig; readonly ignored: readonly string[] } => {
   const { labels, limits, allow_loopback, allow_audit_database } = next;
   return {
-    config: { ...old, labels, limits, allow_loopback, allow_audit_database },
-    ignored: FIXED.filter((key) => JSON.stringify(old[key]) !== JSON.stringify(next[key])),
+    config: {
+      ...old,
+      labels,
+      limits,
+      allow_loopback,
+      allow_audit_database,
+      ...(areKeysAlone ? { connections: next.connections } : {}),
+    },
+    ignored: [
+      ...FIXED.filter((key) => JSON.stringify(old[key]) !== JSON.stringify(next[key])),
+      ...(areKeysAlone ? [] : ['connections']),
+    ],
   };
 };

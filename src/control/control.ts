@@ -1,6 +1,7 @@
 import type { AuditEventInput } from '../audit/index.ts';
 import { type Clock, type Logger, messageOf } from '../runtime/index.ts';
 import { createAdmission } from './admission.ts';
+import type { AgentLogin } from './agent-registry.ts';
 import {
   createManagementServer,
   type ManagementServer,
@@ -10,6 +11,7 @@ import { findConnection, listConnections } from './connection-store.ts';
 import type { ControlContext } from './context.ts';
 import type { Admission } from './credential.ts';
 import { Database } from './database.ts';
+import { AckWaiters } from './enforcement-wait.ts';
 import { KeyCache } from './key-cache.ts';
 import { type Keyring, readKeyringFile } from './keyring.ts';
 import { KeyUsage } from './key-usage.ts';
@@ -20,7 +22,6 @@ import type { ConnectionRecord } from './records.ts';
 import { PostgresRevocationFeed, type RevocationFeed } from './revocation-feed.ts';
 import { RevocationLog } from './revocation-log.ts';
 import { republishRevocations } from './revocation-republish.ts';
-import { AckWaiters } from './revoke-key.ts';
 import { replaceOwnerToken } from './token-store.ts';
 
 /** After this time without Postgres nothing is admitted (identity.md, Fences). */
@@ -73,6 +74,8 @@ export interface Control {
   unavailableBecause(): string | undefined;
   /** Says who is linked at this node, whenever other nodes are told. */
   countParties(parties: () => NodeParties): void;
+  /** Says which agents are logged in at this node, whenever other nodes are told. */
+  listAgents(logins: () => readonly AgentLogin[]): void;
   /** Whom other nodes have and this one has not; a new node is not ready until agents and gateways have come. */
   missingParties(): readonly string[];
   /** What this node shares with another live process and must not: its name, its public address. */
@@ -176,6 +179,7 @@ export const openControl = async (options: ControlOptions): Promise<Control> => 
     start: () => feed.start(),
     unavailableBecause,
     countParties: (parties) => registry.countParties(parties),
+    listAgents: (logins) => registry.listAgents(logins),
     missingParties: () => registry.missing(),
     nodeConflicts: () => registry.conflicts(),
     drainOutbox(sink) {

@@ -1,4 +1,4 @@
-import { CHANNEL } from './context.ts';
+import { CHANNEL, SILENT_AFTER_S } from './context.ts';
 import type { Database, Queryable } from './database.ts';
 import type { Acknowledgement } from './records.ts';
 
@@ -66,12 +66,10 @@ interface ProgressRow {
  */
 const CUT_SETTLES_S = 10;
 
-/** Seconds of silence after which nobody waits for a node's answer; it stays pending all the same. */
-const SILENT_AFTER_S = 12;
-
 /**
  * Reads where a revocation stands. A node is waited for unless it left in order, started after the revocation
  * (it reads the whole set before it admits anything), or has been silent for so long that its cut_after has taken effect.
+ * A node silent for `SILENT_AFTER_S` stays pending, but nobody waits for its answer.
  * One statement, hence one snapshot: an acknowledgement between two reads would be neither pending nor counted.
  */
 export const revocationProgress = async (

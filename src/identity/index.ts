@@ -32,3 +32,15 @@ export {
   type SasTokenRequest,
   verifySasToken,
 } from './sas-token.ts';
+export {
+  agentSubjectIds,
+  connectionSubjectId,
+  endsLink,
+  isAgentSubject,
+  type LinkStanding,
+  noticeFieldsOf,
+  type RevocationSubject,
+  standingIdsOf,
+  subjectIdOf,
+  subjectOfNotice,
+} from './revocation-subject.ts';

@@ -267,7 +267,11 @@ export class LoginSession {
   #health(body: Payload<'health'>): void {
     const { login, failures } = this.#options;
     if (body.healthy_nodes !== undefined) login.heardHealthy(body.healthy_nodes);
-    if (body.bundle_sha256 !== undefined) login.bundleSha256 = body.bundle_sha256;
+    if (body.bundle_sha256 !== undefined) {
+      login.bundleSha256 = body.bundle_sha256;
+      login.bundleSequence = body.bundle_sequence;
+    }
+    if (body.streams !== undefined) login.streams = body.streams;
     const own = new Set([...login.credentials.values()].map(({ verified }) => verified.connection));
     for (const failure of body.failures ?? [])
       if (own.has(failure.connection)) failures.report(login, failure);

@@ -1,7 +1,7 @@
 import type { Server as HttpsServer } from 'node:https';
 import type { Socket } from 'node:net';
 import type { AuditLog } from '../audit/index.ts';
-import type { ConnectionChange, Control, LiveState } from '../control/index.ts';
+import type { AgentLogin, ConnectionChange, Control, LiveState } from '../control/index.ts';
 import type { ControlMessage, Side } from '../protocol/index.ts';
 import {
   type Clock,
@@ -22,7 +22,7 @@ import { Fence } from './fence.ts';
 import { Gatekeeper } from './gatekeeper.ts';
 import { LinkBook } from './link-book.ts';
 import { LinkRefusals } from './link-refusals.ts';
-import { RelayLiveState } from './live-state.ts';
+import { agentLoginOf, RelayLiveState } from './live-state.ts';
 import { type HeldCredential, Login } from './login.ts';
 import { LoginBook } from './login-book.ts';
 import { LoginSession } from './login-session.ts';
@@ -114,6 +114,7 @@ export class RelayNode {
       logger,
       fence: this.#fence,
       isRevoked: (keyId) => revocations.isRevoked(keyId) !== undefined,
+      endedBecause: (link) => this.#gate.endedBecause(link.standing),
       publishers: (connection) => this.#logins.publishers(connection),
       onJoined: (link) => this.#evidence.linkOpened(link),
       join: (gateway, agent, nowMs, onEnd) => this.#workers.join(gateway, agent, nowMs, onEnd),
@@ -211,6 +212,12 @@ export class RelayNode {
     };
   }
 
+  /** Every agent's login here, for the list over all nodes. */
+  agents(): AgentLogin[] {
+    const agents = this.#logins.all().filter(({ role }) => role === 'agent');
+    return agents.map((login) => agentLoginOf(login));
+  }
+
   /** Counts for `/status`. */
   status(): {
     logins: number;
@@ -297,9 +304,14 @@ export class RelayNode {
     const refusal =
       this.#gate.closedBecause() ??
       this.#gate.refusedNow(credential) ??
+      this.#gate.agentRefused(facts) ??
       this.#gate.helloProblem(hello, facts);
     if (refusal !== undefined) {
       const { status, code, detail } = refusal;
+      if (status === 401) {
+        const { auth_rule: claimedKeyName, connection } = credential;
+        this.#authFailures.add({ claimedKeyName, code, address, connection, detail });
+      }
       channel.send('error', { status, code, detail }, helloId);
       channel.close();
       return nothing;
@@ -331,7 +343,7 @@ export class RelayNode {
       failures: this.#failures,
       endpoint: this.#endpoint,
       closedBecause: () => this.#gate.closedBecause(),
-      refusedNow: (verified) => this.#gate.refusedNow(verified),
+      refusedNow: (verified) => this.#gate.agentRefused(login) ?? this.#gate.refusedNow(verified),
       onLinkRefused: (from, connection, code, detail) => {
         this.#metrics.linkRefused(code);
         this.#refusals.add(from, connection, code, detail);

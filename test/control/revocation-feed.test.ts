@@ -53,7 +53,10 @@ test('a revocation reaches every node; each tells once, in the tick that it know
     ['2', second],
   ] as const)
     node.revocations.onRevoked((revocation) => {
-      assert.equal(node.revocations.isRevoked(revocation.key_id)?.revocation_id, revocation.revocation_id);
+      assert.equal(
+        node.revocations.isRevoked(revocation.key_id ?? '')?.revocation_id,
+        revocation.revocation_id,
+      );
       calls.push(`${name} ${revocation.key_id}`);
       return { links: 1, streams: 3 };
     });
@@ -110,7 +113,7 @@ test('after pg_terminate_backend the feed reconnects and reads what it missed', 
   const { control, ownerUrl } = await controlFixture(t, postgres);
   const calls: string[] = [];
   control.revocations.onRevoked(({ key_id }) => {
-    calls.push(key_id);
+    calls.push(key_id ?? '');
     return undefined;
   });
   const heard = revoked(control.revocations, K1);

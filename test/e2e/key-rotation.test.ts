@@ -147,3 +147,87 @@ test('a replaced key works until its time over a restart of the relay, then its 
     return true;
   });
 });
+
+test('both slots of the Listen key are changed under load, on SIGHUP: no open fails', async (t) => {
+  const target = await echo(t);
+  const deployment = await createDeployment(t, { publish: { shop: `127.0.0.1:${target.port}` } });
+  await deployment.startAll();
+  const address = deployment.listenOf('shop');
+  const listenFile = join(deployment.directory, 'connections', 'shop.listen');
+  const rotate = async (slot: string): Promise<Rotated['key']> => {
+    const ran = await deployment.command('--json', 'key', 'rotate', 'shop/defaultListener', '--slot', slot);
+    assert.equal(ran.code, 0, ran.stderr);
+    return (JSON.parse(ran.stdout) as Rotated).key;
+  };
+  const listenersOf = async (): Promise<Set<string>> => {
+    const { stdout } = await deployment.command('link', 'list', '--json');
+    const links = JSON.parse(stdout) as { listener_key_id: string; state: string }[];
+    return new Set(links.filter(({ state }) => state === 'joined').map((link) => link.listener_key_id));
+  };
+  const handOver = async (text: string): Promise<void> => {
+    writeFileSync(listenFile, `${text}\n`);
+    deployment.process('agent').child.kill('SIGHUP');
+  };
+  const attached = async (): Promise<string[]> => {
+    const { stdout } = await deployment.command('agents', 'list', '--json');
+    const [agent] = JSON.parse(stdout) as { credentials: { key_id: string }[] }[];
+    return (agent?.credentials ?? []).map(({ key_id }) => key_id);
+  };
+  const becomes = (what: string, is: () => Promise<boolean>): Promise<unknown> =>
+    eventually(what, async () => ((await is()) ? true : undefined), 2 * DEADLINE_MS);
+
+  let stopping = false;
+  let asked = 0;
+  const failures: unknown[] = [];
+  const load = Array.from({ length: LANES }, async (_, lane) => {
+    while (!stopping) {
+      asked += 1;
+      await askOnce(t, address, `${lane}`).catch((error: unknown) => failures.push(error));
+    }
+  });
+  const more = (): Promise<unknown> => {
+    const before = asked;
+    return eventually('streams flow', () => (asked > before + 50 ? true : undefined), DEADLINE_MS);
+  };
+  await more();
+  const held = dial(t, address);
+  held.write('held');
+  await new Promise((resolve) => held.once('data', resolve));
+  const [first = ''] = await listenersOf();
+
+  // A stream is held on the primary: its link serves it out beside one on the new key.
+  const secondary = await rotate('secondary');
+  await handOver(secondary.connection_string);
+  await becomes('links on both keys', async () => {
+    const keys = await listenersOf();
+    return keys.has(secondary.key_id) && keys.has(first);
+  });
+  await more();
+  held.write('still');
+  const [heard] = await new Promise<[Buffer]>((resolve) =>
+    held.once('data', (chunk: Buffer) => resolve([chunk])),
+  );
+  assert.equal(heard.toString(), 'still');
+  held.destroy();
+  await becomes('the old key is let go', async () => {
+    const keys = await attached();
+    return keys.length === 1 && keys[0] === secondary.key_id;
+  });
+
+  const primary = await rotate('primary');
+  await handOver(primary.connection_string);
+  await becomes('links on the new primary alone', async () => {
+    const keys = await listenersOf();
+    return keys.size === 1 && keys.has(primary.key_id);
+  });
+  await more();
+
+  // A key that is no good changes nothing.
+  await handOver(primary.connection_string.replace(/SharedAccessKey=[^;]{4}/, 'SharedAccessKey=AAAA'));
+  await deployment.process('agent').said(/the new key is refused, the old one goes on/);
+  await more();
+
+  stopping = true;
+  await Promise.all(load);
+  assert.deepEqual(failures, []);
+});

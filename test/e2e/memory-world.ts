@@ -94,6 +94,8 @@ export class MemoryWorld implements Wires {
       stop: () => Promise.resolve(),
       firstSync: Promise.resolve(),
       isRevoked: (keyId) => this.#set.inForce(keyId),
+      isAgentRevoked: () => undefined,
+      isConnectionRemoved: () => undefined,
       allInForce: () => this.#set.allInForce(),
       onRevoked: (call) => this.#set.onRevoked(call),
       onConnectionChanged: () => undefined,
@@ -205,6 +207,9 @@ export class MemoryWorld implements Wires {
     const revocation: Revocation = {
       revocation_id: uuidv7(),
       key_id: keyId,
+      agent: null,
+      instance: null,
+      connection_id: null,
       kind: 'key_revoked',
       reason: '',
     };
@@ -213,7 +218,6 @@ export class MemoryWorld implements Wires {
         {
           ...revocation,
           connection: CONNECTION,
-          connection_id: RECORD.id,
           auth_rule: 'rule',
           slot: 'primary',
           actor: 'test',
@@ -226,7 +230,11 @@ export class MemoryWorld implements Wires {
     }
     // Another node tells it; this one has not heard.
     const { handlers } = this.#logins.get(this.#enforcer)?.options ?? {};
-    handlers?.onRevoked?.({ ...revocation, reason: revocation.kind });
+    handlers?.onRevoked?.({
+      key_id: keyId,
+      reason: revocation.kind,
+      revocation_id: revocation.revocation_id,
+    });
   }
 
   /** Streams whose target has been reached, and those among them that live. */
@@ -389,8 +397,9 @@ export class MemoryWorld implements Wires {
       now,
       usage: () => ({ connection: { streams: 0 }, agent: { streams: 0 } }),
       pinned: () => undefined,
-      revoked: (keyId) => revocations.reasonFor(keyId),
+      revoked: (credential) => revocations.reasonFor(credential.key_id),
       port: () => this.#logins.get('agent')?.login,
+      onOffered: () => undefined,
     });
     const opener = new Opener({
       ...shared,

@@ -1,7 +1,8 @@
 import type { Command } from 'commander';
-import type { AuthRuleView, DisclosedKeyView } from '../../control/index.ts';
+import type { AuthRuleView, DisclosedKeyView, EnforcementView } from '../../control/index.ts';
 import { outputOf } from '../output.ts';
 import { adminClientOf, adminOptions } from './admin-client.ts';
+import { showEnforcement } from './enforcement.ts';
 import { parseAuthRule, showKeys } from './words.ts';
 
 /** `auth-rule list|create|delete`. */
@@ -57,11 +58,16 @@ export const authRuleCommands = (program: Command): void => {
   adminOptions(
     group
       .command('delete <auth-rule>')
-      .description('remove an auth-rule: its keys are revoked, its streams end'),
+      .description(
+        'remove an auth-rule: its keys are revoked, its streams end; exits 1 while a node or agent is pending',
+      ),
   ).action(async (text: string, _options: object, command: Command) => {
     const output = outputOf(command);
-    const gone = await adminClientOf(command).delete<{ revoked_keys: number }>(parseAuthRule(text).path);
+    const gone = await adminClientOf(command).delete<{
+      revoked_keys: number;
+      enforcement: EnforcementView;
+    }>(parseAuthRule(text).path);
     output.document(gone);
-    output.line(`removed ${text}; ${gone.revoked_keys} keys revoked`);
+    showEnforcement(output, `removed ${text}; ${gone.revoked_keys} keys revoked`, gone.enforcement);
   });
 };

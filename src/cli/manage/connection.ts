@@ -1,8 +1,9 @@
 import type { Command } from 'commander';
-import type { ConnectionView, DisclosedKeyView } from '../../control/index.ts';
+import type { ConnectionView, DisclosedKeyView, EnforcementView } from '../../control/index.ts';
 import { formatHostPort, parseHostPort } from '../../runtime/index.ts';
 import { outputOf } from '../output.ts';
 import { adminClientOf, adminOptions } from './admin-client.ts';
+import { showEnforcement } from './enforcement.ts';
 import { collectLabel, showKeys } from './words.ts';
 
 interface WriteOptions {
@@ -90,11 +91,19 @@ export const connectionCommands = (program: Command): void => {
   });
 
   adminOptions(
-    group.command('delete <name>').description('delete a connection: its keys are revoked, its streams end'),
+    group
+      .command('delete <name>')
+      .description(
+        'delete a connection: its keys are revoked, its streams end; exits 1 while a node or agent is pending',
+      ),
   ).action(async (name: string, _options: object, command: Command) => {
     const output = outputOf(command);
-    const gone = await adminClientOf(command).delete<{ name: string; revoked_keys: number }>(pathOf(name));
+    const gone = await adminClientOf(command).delete<{
+      name: string;
+      revoked_keys: number;
+      enforcement: EnforcementView;
+    }>(pathOf(name));
     output.document(gone);
-    output.line(`deleted ${gone.name}; ${gone.revoked_keys} keys revoked`);
+    showEnforcement(output, `deleted ${gone.name}; ${gone.revoked_keys} keys revoked`, gone.enforcement);
   });
 };

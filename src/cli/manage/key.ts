@@ -4,6 +4,7 @@ import { keyIdOf, parseConnectionString } from '../../identity/index.ts';
 import { AppError, EXIT, isAppError } from '../../runtime/index.ts';
 import { type Output, outputOf } from '../output.ts';
 import { adminClientOf, type AdminClient, adminOptions } from './admin-client.ts';
+import { showCut, showEnforcement } from './enforcement.ts';
 import type { ManageErrorCode } from './errors.ts';
 import { parseAuthRule, parseDuration, readStandardInput, showKeys } from './words.ts';
 
@@ -38,19 +39,10 @@ const showKeyRows = (output: Output, rows: readonly KeyView[]): void =>
     { title: 'last used', value: (row) => row.last_used_at },
   ]);
 
-/** Tells what a revocation did; 1 while anyone is pending. */
 const showRevocation = (output: Output, result: RevokeView): void => {
-  const streams =
-    result.streams === null ? 'streams unknown (no agent answered)' : `${result.streams} streams`;
-  if (result.dry_run === true) {
-    output.line(`would revoke ${result.key_id}: ${result.links} links, ${streams}, on ${result.nodes} nodes`);
-    return;
-  }
-  output.line(
-    `revoked ${result.key_id}: ${result.links} links, ${streams}, ${result.nodes} nodes, ${result.ms} ms`,
-  );
-  for (const one of result.pending) output.line(`pending: ${one.kind} ${one.name} since ${one.since}`);
-  if (result.pending.length > 0) output.exitWith(EXIT.notSo);
+  if (result.dry_run === true)
+    output.line(`would revoke ${result.key_id}: ${showCut(result)}, on ${result.nodes} nodes`);
+  else showEnforcement(output, `revoked ${result.key_id}`, result);
 };
 
 /** The active key of `--auth-rule` and `--slot`. @throws AppError ERR_MANAGE_USAGE, ERR_MANAGE_REFUSED */

@@ -11,10 +11,12 @@ import { authenticateToken } from '../token-store.ts';
 import { openApiDocument } from './openapi.ts';
 import { Problem, problemBody, problemOf, validated } from './problem.ts';
 import type { Route, RouteCall, RouteServices } from './route.ts';
+import { agentRoutes } from './routes/agents.ts';
 import { authRuleRoutes } from './routes/auth-rules.ts';
 import { connectionRoutes } from './routes/connections.ts';
 import { keyRoutes } from './routes/keys.ts';
 import { liveRoutes } from './routes/live.ts';
+import { revocationRoutes } from './routes/revocations.ts';
 import { tokenRoutes } from './routes/tokens.ts';
 import { MAX_BODY_BYTES } from './schemas.ts';
 
@@ -33,7 +35,9 @@ export const ROUTES: readonly Route[] = [
   ...connectionRoutes,
   ...authRuleRoutes,
   ...keyRoutes,
+  ...agentRoutes,
   ...liveRoutes,
+  ...revocationRoutes,
   ...tokenRoutes,
 ];
 

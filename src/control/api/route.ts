@@ -4,7 +4,7 @@ import type { ControlContext } from '../context.ts';
 import type { KeyUsage } from '../key-usage.ts';
 import type { LiveState } from '../live-state.ts';
 import type { PostgresRevocationFeed } from '../revocation-feed.ts';
-import type { AckWaiters } from '../revoke-key.ts';
+import type { AckWaiters } from '../enforcement-wait.ts';
 import { Problem } from './problem.ts';
 
 /** What handlers work with. */

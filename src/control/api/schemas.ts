@@ -11,6 +11,7 @@ import {
 } from '../../identity/index.ts';
 import { NAMESPACE_SCOPE } from '../context.ts';
 import { MAX_RETIRE_AFTER_S } from '../key-rotation.ts';
+import { REVOCATION_KINDS } from '../records.ts';
 
 /** Largest request body. */
 export const MAX_BODY_BYTES = 64 * 1024;
@@ -65,6 +66,14 @@ export const authRuleName = z
   });
 
 export const keyId = z.string().refine(isKeyId, { error: 'is not a key id (k_ and 20 hex digits)' });
+const AGENT_NAME = /^[a-z0-9-]{1,63}$/;
+export const agentName = z
+  .string()
+  .regex(AGENT_NAME, { error: 'is not the name of an agent: 1 to 63 of a-z, 0-9 and "-"' });
+/** As a process says it at its login; ours are UUIDs. */
+export const agentInstance = z
+  .string()
+  .regex(/^[A-Za-z0-9-]{1,128}$/, { error: 'is not an instance: 1 to 128 letters, digits and "-"' });
 export const tokenId = z
   .string()
   .refine(isManagementTokenId, { error: 'is not a token id (t_ and 16 hex digits)' });
@@ -143,16 +152,76 @@ export const keyView = z.object({
   retire_at: timestamp.nullable(),
 });
 
-export const revokeView = z.object({
-  key_id: z.string(),
+/** Where the enforcement of one or more revocations stands. */
+export const enforcementView = z.object({
   nodes: z.int(),
   links: z.int(),
   streams: z.int().nullable(),
   ms: z.number(),
   pending: z.array(z.object({ kind: z.enum(['node', 'agent']), name: z.string(), since: timestamp })),
+});
+
+export const revokeAgentView = z.object({
+  agent: z.string(),
+  instance: z.string().nullable(),
+  ...enforcementView.shape,
+  dry_run: z.literal(true).optional(),
+  /** With `dry_run`: how many logins would end. */
+  logins: z.int().optional(),
+});
+
+export const revocationView = z.object({
+  revocation_id: z.string(),
+  key_id: z.string().nullable(),
+  agent: z.string().nullable(),
+  instance: z.string().nullable(),
+  kind: z.enum(REVOCATION_KINDS),
+  reason: z.string(),
+  connection: z.string().nullable(),
+  auth_rule: z.string().nullable(),
+  slot: slot.nullable(),
+  actor: z.string(),
+  created_at: timestamp,
+  effective_at: timestamp,
+});
+
+export const revokeView = z.object({
+  key_id: z.string(),
+  ...enforcementView.shape,
   dry_run: z.literal(true).optional(),
   /** With `dry_run`: the key that would die. */
   key: keyView.optional(),
+});
+
+const agentCredential = z.object({
+  connection: z.string().nullable(),
+  key_id: z.string(),
+  principal: z.string(),
+});
+
+/** One installation of an agent, over every live node. */
+export const agentView = z.object({
+  name: z.string(),
+  instance: z.string(),
+  since: timestamp,
+  build: z.string().nullable(),
+  bundle_sha256: z.string().nullable(),
+  bundle_sequence: z.int().nullable(),
+  credentials: z.array(agentCredential),
+  published: z.array(z.string()),
+  links: z.int(),
+  streams: z.int(),
+  nodes: z.array(
+    z.object({
+      node: z.string(),
+      login_id: z.string(),
+      since: timestamp,
+      address: z.string().nullable(),
+      state: z.enum(['up', 'down']),
+      published: z.array(z.string()),
+      links: z.int(),
+    }),
+  ),
 });
 
 export const tokenView = z.object({
@@ -170,9 +239,13 @@ export const tokenView = z.object({
 export const page = <Item extends z.ZodType>(item: Item) =>
   z.object({ items: z.array(item), next: z.string().nullable() });
 
+export type AgentView = z.infer<typeof agentView>;
 export type ConnectionView = z.infer<typeof connectionView>;
 export type DisclosedKeyView = z.infer<typeof disclosedKeyView>;
 export type AuthRuleView = z.infer<typeof authRuleView>;
 export type KeyView = z.infer<typeof keyView>;
+export type EnforcementView = z.infer<typeof enforcementView>;
+export type RevocationView = z.infer<typeof revocationView>;
+export type RevokeAgentView = z.infer<typeof revokeAgentView>;
 export type RevokeView = z.infer<typeof revokeView>;
 export type TokenView = z.infer<typeof tokenView>;

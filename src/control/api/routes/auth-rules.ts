@@ -3,7 +3,7 @@ import { createAuthRule, deleteAuthRule, listAuthRules } from '../../auth-rule-s
 import { connectionUnknown, findConnection } from '../../connection-store.ts';
 import { NAMESPACE_SCOPE } from '../../context.ts';
 import { rotateKey } from '../../key-rotation.ts';
-import { awaitEnforcement } from '../../revoke-key.ts';
+import { awaitEnforcement } from '../../enforcement-wait.ts';
 import { afterCursor, pageOf, type Route, route } from '../route.ts';
 import {
   authRuleName,
@@ -12,6 +12,7 @@ import {
   disclosedKeyView,
   page,
   paging,
+  enforcementView,
   retireAfterSeconds,
   revokeView,
   scopeName,
@@ -74,18 +75,22 @@ export const authRuleRoutes: readonly Route[] = [
   route({
     method: 'delete',
     path: '/auth-rules/{scope}/{name}',
-    summary: 'Remove an auth-rule; its keys are revoked and their streams end',
+    summary: 'Remove an auth-rule; its keys are revoked and their streams end; waits up to 2 s for the nodes',
     role: 'operator',
     params: ruleParams,
-    response: z.object({ scope: z.string(), name: z.string(), revoked_keys: z.int() }),
+    response: z.object({
+      scope: z.string(),
+      name: z.string(),
+      revoked_keys: z.int(),
+      enforcement: enforcementView,
+    }),
     async handle({ params, actor, services }) {
-      const revocations = await deleteAuthRule(
-        services.context,
-        connectionOf(params.scope),
-        params.name,
-        actor,
-      );
-      return { body: { scope: params.scope, name: params.name, revoked_keys: revocations.length } };
+      const { context, waiters } = services;
+      const { scope, name } = params;
+      const startMs = context.clock.monotonicMs();
+      const revocations = await deleteAuthRule(context, connectionOf(scope), name, actor);
+      const enforcement = await awaitEnforcement(context, waiters, revocations, startMs);
+      return { body: { scope, name, revoked_keys: revocations.length, enforcement } };
     },
   }),
   route({
@@ -117,7 +122,10 @@ export const authRuleRoutes: readonly Route[] = [
       const enforcement =
         body.retire_after_seconds > 0
           ? null
-          : await awaitEnforcement(context, waiters, replaced.keyId, [replaced.revocationId], startMs);
+          : {
+              key_id: replaced.keyId,
+              ...(await awaitEnforcement(context, waiters, [replaced.revocationId], startMs)),
+            };
       const ended = { key_id: replaced.keyId, retire_at: replaced.retireAt.toISOString(), enforcement };
       return { body: { key: view, replaced: ended } };
     },

@@ -1,22 +1,8 @@
 import { z } from 'zod';
 import { createToken, listTokens, revokeToken } from '../../token-store.ts';
-import { listRevocations } from '../../revocation-store.ts';
-import { Problem } from '../problem.ts';
 import { afterCursor, pageOf, type Route, route } from '../route.ts';
-import {
-  page,
-  paging,
-  role,
-  slot,
-  timestamp,
-  tokenId,
-  tokenLabel,
-  tokenLifeSeconds,
-  tokenView,
-} from '../schemas.ts';
-import { viewOfRevocation, viewOfToken } from '../views.ts';
-
-const uuid = z.uuid();
+import { page, paging, role, tokenId, tokenLabel, tokenLifeSeconds, tokenView } from '../schemas.ts';
+import { viewOfToken } from '../views.ts';
 
 export const tokenRoutes: readonly Route[] = [
   route({
@@ -57,35 +43,6 @@ export const tokenRoutes: readonly Route[] = [
     response: tokenView,
     async handle({ params, actor, services }) {
       return { body: viewOfToken(await revokeToken(services.context, params.token_id, actor)) };
-    },
-  }),
-  route({
-    method: 'get',
-    path: '/revocations',
-    summary: 'Revocations, newest first',
-    role: 'auditor',
-    query: z.strictObject(paging),
-    response: page(
-      z.object({
-        revocation_id: z.string(),
-        key_id: z.string(),
-        kind: z.enum(['key_revoked', 'key_rotated', 'auth_rule_removed', 'connection_removed']),
-        reason: z.string(),
-        connection: z.string().nullable(),
-        auth_rule: z.string(),
-        slot,
-        actor: z.string(),
-        created_at: timestamp,
-        effective_at: timestamp,
-      }),
-    ),
-    async handle({ query, services }) {
-      const after = afterCursor(query.cursor);
-      if (after !== '' && !uuid.safeParse(after).success)
-        throw new Problem(400, 'invalid', 'query.cursor: is not a cursor of this list');
-      const before = after === '' ? undefined : after;
-      const found = await listRevocations(services.context, before, query.limit + 1);
-      return pageOf(found, query.limit, (one) => one.revocationId, viewOfRevocation);
     },
   }),
 ];
