@@ -29,5 +29,6 @@ export { AuditReader, queryAudit, type QueryResult, type Row } from './query/rea
 export { findNamedQuery, runNamedQuery } from './query/run-named.ts';
 export { showStream, type StreamStory } from './query/show-stream.ts';
 export { headFileOf } from './spool/head-file.ts';
+export type { ChangeRecord, ControlChanges, OutboxChange, StandingFact } from './verify/change-check.ts';
 export type { Finding, FindingKind, VerifyReport } from './verify/report.ts';
 export { verifyAudit, type VerifyOptions } from './verify/verify.ts';

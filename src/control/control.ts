@@ -1,4 +1,3 @@
-import type { AuditEventInput } from '../audit/index.ts';
 import { type Clock, type Logger, messageOf } from '../runtime/index.ts';
 import { createAdmission } from './admission.ts';
 import {
@@ -15,7 +14,7 @@ import { type Keyring, readKeyringFile } from './keyring.ts';
 import { KeyUsage } from './key-usage.ts';
 import { ensureNamespace } from './namespace.ts';
 import { type NodeParties, NodeRegistry } from './node-registry.ts';
-import { OutboxDrain } from './outbox.ts';
+import { OutboxDrain, type OutboxSink } from './outbox.ts';
 import type { ConnectionRecord } from './records.ts';
 import { PostgresRevocationFeed, type RevocationFeed } from './revocation-feed.ts';
 import { RevocationLog } from './revocation-log.ts';
@@ -73,8 +72,8 @@ export interface Control {
   countParties(parties: () => NodeParties): void;
   /** Whom other nodes have and this one has not; a new node is not ready until agents and gateways have come. */
   missingParties(): readonly string[];
-  /** Drains the outbox into the callback, one node at a time; each event at least once, in order. */
-  drainOutbox(sink: (event: AuditEventInput) => Promise<void>): void;
+  /** Drains the outbox into the callback, one node at a time, in order; each event at least once, under its id. */
+  drainOutbox(sink: OutboxSink): void;
   /** Makes the namespace now; `start` does it too, in the background. @throws AppError ERR_CONTROL_UNAVAILABLE */
   ensureNamespace(): Promise<void>;
   /** A new owner token with this label; earlier ones of the same label end. */
