@@ -6,6 +6,7 @@ export type {
   OutageMode,
   Recorded,
 } from './audit-log.ts';
+export { type AuthFailure, AuthFailures, COALESCE_MS } from './auth-failures.ts';
 export { type AuditErrorCode, auditError } from './errors.ts';
 export type { AuditEventInput, Origin } from './event/event.ts';
 export { type EventData, eventDataSchemas } from './event/event-data.ts';

@@ -20,7 +20,7 @@ import { PostgresRevocationFeed, type RevocationFeed } from './revocation-feed.t
 import { RevocationLog } from './revocation-log.ts';
 import { republishRevocations } from './revocation-republish.ts';
 import { AckWaiters } from './revoke-key.ts';
-import { replaceOwnerToken } from './token-store.ts';
+import { replaceOwnerCode, replaceOwnerToken, revokeToken, SYSTEM_ACTOR } from './token-store.ts';
 
 /** After this time without Postgres nothing is admitted (identity.md, Fences). */
 export const FENCE_AFTER_MS = 15_000;
@@ -78,6 +78,10 @@ export interface Control {
   ensureNamespace(): Promise<void>;
   /** A new owner token with this label; earlier ones of the same label end. */
   ensureOwnerToken(label: string): Promise<{ id: string; token: string }>;
+  /** A new one-time owner code, good for 24 h until it is exchanged for a token; unused earlier ones end. */
+  ensureOwnerCode(): Promise<{ id: string; code: string; expiresAt: Date }>;
+  /** Ends a token at once. @throws AppError ERR_CONTROL_NOT_FOUND */
+  endToken(id: string): Promise<void>;
   createManagementServer(options: ManagementServerOptions): Promise<ManagementServer>;
   /** Drains the outbox a last time, leaves the nodes, closes every connection. Servers are closed before. */
   close(): Promise<void>;
@@ -180,6 +184,14 @@ export const openControl = async (options: ControlOptions): Promise<Control> => 
       await ensureNamespace(context);
       const { record, text } = await replaceOwnerToken(context, label);
       return { id: record.id, token: text };
+    },
+    async ensureOwnerCode() {
+      await ensureNamespace(context);
+      const { record, text } = await replaceOwnerCode(context);
+      return { id: record.id, code: text, expiresAt: record.expiresAt ?? new Date(clock.nowMs()) };
+    },
+    async endToken(id) {
+      await revokeToken(context, id, SYSTEM_ACTOR);
     },
     createManagementServer: (server) =>
       createManagementServer(

@@ -64,6 +64,8 @@ export interface TokenRecord {
   readonly id: string;
   readonly label: string;
   readonly role: Role;
+  /** A code: good for one exchange into a token, nothing else. */
+  readonly oneTime: boolean;
   readonly createdAt: Date;
   readonly createdBy: string;
   readonly expiresAt: Date | undefined;

@@ -7,6 +7,7 @@ import {
   formatHostPort,
   listenOn,
   type Logger,
+  plainAddress,
   resetSocket,
   TimerWheel,
 } from '../runtime/index.ts';
@@ -31,10 +32,6 @@ export interface AcceptorOptions {
   /** A data carrier showed a token. `head` is what was read and is to be forwarded; the socket is paused. */
   readonly onCarrier: (side: Side, token: string, socket: Socket, head: Buffer) => void;
 }
-
-/** IPv4-mapped IPv6 addresses in their plain form. */
-export const plainAddress = (address: string | undefined): string | undefined =>
-  address?.startsWith('::ffff:') === true && address.includes('.') ? address.slice(7) : address;
 
 /** The public port: tells data carriers, probes and HTTPS apart by their first bytes. */
 export class Acceptor {

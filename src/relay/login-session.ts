@@ -1,8 +1,7 @@
 import type { Control, VerifiedCredential } from '../control/index.ts';
 import { isConnectionName } from '../identity/index.ts';
 import type { ControlChannel, ControlMessage, Payload, Problem } from '../protocol/index.ts';
-import { type Clock, type Logger, messageOf } from '../runtime/index.ts';
-import { Buckets } from './buckets.ts';
+import { Buckets, type Clock, type Logger, messageOf } from '../runtime/index.ts';
 import type { ControlEndpoint } from './control-endpoint.ts';
 import type { Failures } from './failures.ts';
 import type { LinkBook } from './link-book.ts';

@@ -53,3 +53,7 @@ export const parseHostPort = (text: string): HostPort => {
 /** `HOST:PORT` with brackets where IPv6 needs them. */
 export const formatHostPort = (address: HostPort): string =>
   address.host.includes(':') ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`;
+
+/** IPv4-mapped IPv6 addresses in their plain form. */
+export const plainAddress = (address: string | undefined): string | undefined =>
+  address?.startsWith('::ffff:') === true && address.includes('.') ? address.slice(7) : address;

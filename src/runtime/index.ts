@@ -1,4 +1,5 @@
 export { BACKOFF_CAP_MS, Backoff } from './backoff.ts';
+export { Buckets } from './buckets.ts';
 export {
   CLOSE_REASON,
   type CloseReason,
@@ -38,7 +39,13 @@ export {
   type ReadConfigOptions,
   readConfigText,
 } from './config.ts';
-export { formatHostPort, type HostPort, parseHostPort, type RuntimeErrorCode } from './host-port.ts';
+export {
+  formatHostPort,
+  type HostPort,
+  parseHostPort,
+  plainAddress,
+  type RuntimeErrorCode,
+} from './host-port.ts';
 export { createRegistry, METRIC_PREFIX, type Registry, type RegistryOptions } from './metrics.ts';
 export { runUntilSignal, type RunOptions, type StopCause } from './shutdown.ts';
 export {

@@ -8,8 +8,7 @@ import { connect as connectTls } from 'node:tls';
 import { WebSocket } from 'ws';
 import { CONTROL_PATH } from '../../src/protocol/index.ts';
 import { MAX_UNKNOWN_PER_ADDRESS } from '../../src/relay/acceptor.ts';
-import { COALESCE_MS } from '../../src/relay/auth-failures.ts';
-import { Buckets } from '../../src/relay/buckets.ts';
+import { COALESCE_MS } from '../../src/audit/index.ts';
 import { SNIFF_TIMEOUT_MS } from '../../src/protocol/index.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { CA, closeAll, credential, HOST, type Relay, startRelayNode, TestLogin } from './relay-fixture.ts';
@@ -237,15 +236,4 @@ test('an instance cannot be taken by who does not know its secret', async () => 
   elsewhere.login.start();
   assert.match((await elsewhere.until('onDown')).detail, /namespace_unknown/);
   await closeAll(relay, first, thief, elsewhere);
-});
-
-test('buckets refill, and the one used longest ago makes room', () => {
-  const clock = new ManualClock();
-  const buckets = new Buckets(clock, { burst: 2, perSecond: 1, mostBuckets: 2 });
-  assert.deepEqual([buckets.take('a'), buckets.take('a'), buckets.take('a')], [true, true, false]);
-  clock.advance(1_000);
-  assert.deepEqual([buckets.take('a'), buckets.take('a')], [true, false]);
-  buckets.take('b');
-  buckets.take('c');
-  assert.equal(buckets.take('a'), true, 'forgotten, so fresh');
 });

@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { AppError, environment, foreignCodeOf, messageOf } from '../../runtime/index.ts';
 import { findRunningUp } from '../ready-file.ts';
 import type { ManageErrorCode } from './errors.ts';
+import { exchangedToken } from './owner-code.ts';
 
 /** Longest wait for an answer; a revocation waits 2 s for nodes. */
 const ANSWER_WITHIN_MS = 15_000;
@@ -15,8 +16,10 @@ const TOKEN_FORM = /^[!-~]{1,512}$/;
 /** Where the management API is and the token for it. */
 export interface AdminAccess {
   readonly url: string;
-  /** A secret. */
+  /** A token or a one-time code; a secret. */
   readonly token: string;
+  /** Where it was read from. */
+  readonly tokenFile?: string | undefined;
 }
 
 type Query = Readonly<Record<string, string | number | undefined>>;
@@ -77,12 +80,13 @@ export const findAdminAccess = (options: AdminOptions): AdminAccess => {
   if (!URL.canParse(found) || !/^https?:$/.test(new URL(found).protocol))
     throw usage(`--admin ${JSON.stringify(found)} is not an http or https URL`);
   // The token of a local `up` goes to that `up` only, never to a URL that was given.
-  const token = given ?? (url === undefined && up !== undefined ? readToken(up.admin_token_file) : undefined);
+  const upFile = url === undefined ? up?.admin_token_file : undefined;
+  const token = given ?? (upFile === undefined ? undefined : readToken(upFile));
   if (token === undefined || token === '')
     throw usage('which management token? give --token-file FILE (or SALLYPORT_ADMIN_TOKEN_FILE)');
   // Refused here, because fetch would quote a header that it refuses, and so show the secret.
   if (!TOKEN_FORM.test(token)) throw usage('what was given as management token has not the form of one');
-  return { url: found.replace(/\/+$/, ''), token };
+  return { url: found.replace(/\/+$/, ''), token, tokenFile: given === undefined ? upFile : tokenFile };
 };
 
 interface ProblemBody {
@@ -117,7 +121,21 @@ const networkCause = (error: unknown): string => {
 };
 
 export const createAdminClient = (access: AdminAccess): AdminClient => {
+  let exchanged: Promise<string> | undefined;
+  const tokenOf = (): Promise<string> =>
+    (exchanged ??= exchangedToken(access.token, {
+      tokenFile: access.tokenFile,
+      ask: (code) => askAs(code, 'POST', '/tokens/exchange', {}, {}),
+    }));
   const ask = async <Answer>(
+    method: string,
+    path: string,
+    query?: Query,
+    body?: object,
+    ifMatch?: number,
+  ): Promise<Answer> => askAs(await tokenOf(), method, path, query, body, ifMatch);
+  const askAs = async <Answer>(
+    token: string,
     method: string,
     path: string,
     query: Query = {},
@@ -127,7 +145,7 @@ export const createAdminClient = (access: AdminAccess): AdminClient => {
     const url = new URL(`${access.url}/api/v1${path}`);
     for (const [name, value] of Object.entries(query))
       if (value !== undefined) url.searchParams.set(name, String(value));
-    const headers: Record<string, string> = { Authorization: `Bearer ${access.token}` };
+    const headers: Record<string, string> = { Authorization: `Bearer ${token}` };
     if (body !== undefined) headers['Content-Type'] = 'application/json';
     if (ifMatch !== undefined) headers['If-Match'] = `"${ifMatch}"`;
     let response: Response;

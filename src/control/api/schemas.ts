@@ -67,7 +67,7 @@ export const authRuleName = z
 export const keyId = z.string().refine(isKeyId, { error: 'is not a key id (k_ and 20 hex digits)' });
 export const tokenId = z
   .string()
-  .refine(isManagementTokenId, { error: 'is not a token id (t_ and 16 hex digits)' });
+  .refine(isManagementTokenId, { error: 'is not a token id (t_ or c_, and 16 hex digits)' });
 export const slot = z.enum(['primary', 'secondary']);
 export const claim = z.enum(CLAIMS);
 export const role = z.enum(ROLES);
@@ -159,6 +159,8 @@ export const tokenView = z.object({
   id: z.string(),
   label: z.string(),
   role,
+  /** A code, good for one exchange into a token. */
+  one_time: z.boolean(),
   created_by: z.string(),
   created_at: timestamp,
   expires_at: timestamp.nullable(),

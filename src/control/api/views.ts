@@ -46,6 +46,7 @@ export const viewOfToken = (token: TokenRecord): z.infer<typeof tokenView> => ({
   id: token.id,
   label: token.label,
   role: token.role,
+  one_time: token.oneTime,
   created_by: token.createdBy,
   created_at: token.createdAt.toISOString(),
   expires_at: token.expiresAt?.toISOString() ?? null,
