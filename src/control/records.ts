@@ -25,6 +25,8 @@ export interface AuthRuleRecord {
   readonly name: string;
   /** As granted, not expanded. */
   readonly claims: readonly Claim[];
+  /** Rises by one with each rotation. */
+  readonly version: number;
   readonly createdAt: Date;
 }
 

@@ -8,6 +8,9 @@ import type { KeyRecord } from './records.ts';
 import { type RevocationProgress, revocationProgress } from './revocation-ack.ts';
 import { revocationOfKey, revokeAllKeys } from './revocation-store.ts';
 
+/** Most nodes that the preview of a revocation counts. */
+const MAX_NODES = 1_000;
+
 /** How long a revoking call waits for the live nodes. */
 export const WAIT_FOR_NODES_MS = 2_000;
 /** Progress is read again this often in case the notification of an acknowledgement was lost. */
@@ -137,7 +140,7 @@ export const previewRevocation = async (
   const startMs = context.clock.monotonicMs();
   const key = await findKey(context, context.database, keyId);
   if (key === undefined) throw keyUnknown(keyId);
-  const nodes = await listNodes(context);
+  const nodes = await listNodes(context, '', MAX_NODES);
   const links = live.links().filter((link) => link.sender_key_id === keyId || link.listener_key_id === keyId);
   const streams = (await live.streams()).filter(
     (stream) =>

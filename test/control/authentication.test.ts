@@ -140,3 +140,20 @@ test('a code expires, and a newer one ends it', async (t) => {
   await sql(ownerUrl, `update control.token set expires_at = now() where id = $1`, [fresh.id]);
   assert.equal((await as(`Bearer ${fresh.code}`, '/tokens/exchange', 'post')).status, 401);
 });
+
+test('no operation answers without a valid token', async (t) => {
+  const { as, token, clock } = await fixture(t);
+  const document = (await as(`Bearer ${token}`, '/openapi.json')).body as {
+    paths: Record<string, Record<string, unknown>>;
+  };
+  const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
+    Object.keys(methods).map((method) => [method, path] as const),
+  );
+  assert.ok(operations.length > 20);
+  for (const [method, path] of operations)
+    for (const credential of ['', guess('t_0000000000000000'), token, 'Bearer x']) {
+      clock.advance(60_000);
+      const answer = await as(credential, path.replaceAll(/[{}]/g, ''), method as 'get');
+      assert.equal(answer.status, 401, `${method} ${path} with ${credential.slice(0, 8)}`);
+    }
+});

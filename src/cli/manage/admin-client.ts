@@ -10,6 +10,8 @@ const ANSWER_WITHIN_MS = 15_000;
 /** Most pages of a list that are followed. */
 const MAX_PAGES = 10_000;
 const PAGE = 200;
+/** The largest page of what is asked live (logins, links, streams): each page asks anew. */
+export const LIVE_PAGE = 1_000;
 /** What can stand in a header at all. */
 const TOKEN_FORM = /^[!-~]{1,512}$/;
 
@@ -28,10 +30,10 @@ type Query = Readonly<Record<string, string | number | undefined>>;
 export interface AdminClient {
   readonly url: string;
   get<Answer = unknown>(path: string, query?: Query): Promise<Answer>;
-  post<Answer = unknown>(path: string, body?: object): Promise<Answer>;
+  post<Answer = unknown>(path: string, body?: object, ifMatch?: number): Promise<Answer>;
   patch<Answer = unknown>(path: string, body: object, ifMatch?: number): Promise<Answer>;
-  delete<Answer = unknown>(path: string): Promise<Answer>;
-  /** Every item of a list, over all its pages. */
+  delete<Answer = unknown>(path: string, ifMatch?: number): Promise<Answer>;
+  /** Every item of a list, over all its pages; of 200, or of the query's own `limit`. */
   list<Item = unknown>(path: string, query?: Query): Promise<Item[]>;
 }
 
@@ -170,16 +172,16 @@ export const createAdminClient = (access: AdminAccess): AdminClient => {
   return {
     url: access.url,
     get: (path, query) => ask('GET', path, query),
-    post: (path, body = {}) => ask('POST', path, {}, body),
+    post: (path, body = {}, ifMatch) => ask('POST', path, {}, body, ifMatch),
     patch: (path, body, ifMatch) => ask('PATCH', path, {}, body, ifMatch),
-    delete: (path) => ask('DELETE', path),
+    delete: (path, ifMatch) => ask('DELETE', path, {}, undefined, ifMatch),
     async list<Item>(path: string, query: Query = {}) {
       const items: Item[] = [];
       let cursor: string | undefined;
       for (let pages = 0; pages < MAX_PAGES; pages += 1) {
         const page = await ask<{ items: Item[]; next?: string | null }>('GET', path, {
-          ...query,
           limit: PAGE,
+          ...query,
           cursor,
         });
         items.push(...page.items);

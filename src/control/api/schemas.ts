@@ -103,6 +103,14 @@ export const paging = {
   limit: z.coerce.number().int().min(1).max(MAX_PAGE).default(DEFAULT_PAGE),
 };
 
+/** Largest page of what is asked live: each page asks anew. */
+export const MAX_LIVE_PAGE = 1_000;
+
+export const livePaging = {
+  cursor: paging.cursor,
+  limit: z.coerce.number().int().min(1).max(MAX_LIVE_PAGE).default(MAX_LIVE_PAGE),
+};
+
 export const timestamp = z.iso.datetime();
 
 export const connectionView = z.object({
@@ -128,6 +136,8 @@ export const authRuleView = z.object({
   connection: z.string().nullable(),
   name: z.string(),
   claims: z.array(claim),
+  /** Rises with each rotation; the ETag. */
+  version: z.int(),
   created_at: timestamp,
 });
 

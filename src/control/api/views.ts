@@ -17,6 +17,7 @@ export const viewOfAuthRule = (rule: AuthRuleRecord): z.infer<typeof authRuleVie
   connection: rule.connection ?? null,
   name: rule.name,
   claims: [...rule.claims],
+  version: rule.version,
   created_at: rule.createdAt.toISOString(),
 });
 
