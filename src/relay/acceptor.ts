@@ -14,7 +14,7 @@ import {
 
 /** Connections of one address, and of all, that have not shown yet what they are. */
 export const MAX_UNKNOWN_PER_ADDRESS = 512;
-export const MAX_UNKNOWN = 16_384;
+const MAX_UNKNOWN = 16_384;
 /** A probe has this long for its handshake and answer. */
 const PROBE_TIMEOUT_MS = 10_000;
 const KEEP_ALIVE_MS = 60_000;
@@ -29,6 +29,8 @@ export interface AcceptorOptions {
   readonly logger: Logger;
   /** The relay's own HTTPS; not listening itself. */
   readonly https: HttpsServer;
+  /** Connections of all addresses that have not shown yet what they are. Default `MAX_UNKNOWN`. */
+  readonly maxUnknown?: number;
   /** A data carrier showed a token. `head` is what was read and is to be forwarded; the socket is paused. */
   readonly onCarrier: (side: Side, token: string, socket: Socket, head: Buffer) => void;
 }
@@ -108,7 +110,10 @@ export class Acceptor {
     const ofAddress = this.#unknown.get(address) ?? 0;
     // Stays for the socket's life: whoever owns it next adds its own, and no error ends the process.
     socket.on('error', () => undefined);
-    if (ofAddress >= MAX_UNKNOWN_PER_ADDRESS || this.#unknownCount >= MAX_UNKNOWN) {
+    if (
+      ofAddress >= MAX_UNKNOWN_PER_ADDRESS ||
+      this.#unknownCount >= (this.#options.maxUnknown ?? MAX_UNKNOWN)
+    ) {
       resetSocket(socket);
       return;
     }
