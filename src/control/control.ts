@@ -1,4 +1,3 @@
-import type { AuditEventInput } from '../audit/index.ts';
 import { type Clock, type Logger, messageOf } from '../runtime/index.ts';
 import { createAdmission } from './admission.ts';
 import type { AgentLogin } from './agent-registry.ts';
@@ -17,12 +16,12 @@ import { type Keyring, readKeyringFile } from './keyring.ts';
 import { KeyUsage } from './key-usage.ts';
 import { ensureNamespace } from './namespace.ts';
 import { type NodeParties, NodeRegistry, type PublicAddress } from './node-registry.ts';
-import { OutboxDrain } from './outbox.ts';
+import { OutboxDrain, type OutboxSink } from './outbox.ts';
 import type { ConnectionRecord } from './records.ts';
 import { PostgresRevocationFeed, type RevocationFeed } from './revocation-feed.ts';
 import { RevocationLog } from './revocation-log.ts';
 import { republishRevocations } from './revocation-republish.ts';
-import { replaceOwnerToken } from './token-store.ts';
+import { replaceOwnerCode, replaceOwnerToken, revokeToken, SYSTEM_ACTOR } from './token-store.ts';
 
 /** After this time without Postgres nothing is admitted (identity.md, Fences). */
 export const FENCE_AFTER_MS = 15_000;
@@ -80,12 +79,16 @@ export interface Control {
   missingParties(): readonly string[];
   /** What this node shares with another live process and must not: its name, its public address. */
   nodeConflicts(): readonly string[];
-  /** Drains the outbox into the callback, one node at a time; each event at least once, in order. */
-  drainOutbox(sink: (event: AuditEventInput) => Promise<void>): void;
+  /** Drains the outbox into the callback, one node at a time, in order; each event at least once, under its id. */
+  drainOutbox(sink: OutboxSink): void;
   /** Makes the namespace now; `start` does it too, in the background. @throws AppError ERR_CONTROL_UNAVAILABLE */
   ensureNamespace(): Promise<void>;
   /** A new owner token with this label; earlier ones of the same label end. */
   ensureOwnerToken(label: string): Promise<{ id: string; token: string }>;
+  /** A new one-time owner code, good for 24 h until it is exchanged for a token; unused earlier ones end. */
+  ensureOwnerCode(): Promise<{ id: string; code: string; expiresAt: Date }>;
+  /** Ends a token at once. @throws AppError ERR_CONTROL_NOT_FOUND */
+  endToken(id: string): Promise<void>;
   createManagementServer(options: ManagementServerOptions): Promise<ManagementServer>;
   /** Drains the outbox a last time, leaves the nodes, closes every connection. Servers are closed before. */
   close(): Promise<void>;
@@ -190,6 +193,14 @@ export const openControl = async (options: ControlOptions): Promise<Control> => 
       await ensureNamespace(context);
       const { record, text } = await replaceOwnerToken(context, label);
       return { id: record.id, token: text };
+    },
+    async ensureOwnerCode() {
+      await ensureNamespace(context);
+      const { record, text } = await replaceOwnerCode(context);
+      return { id: record.id, code: text, expiresAt: record.expiresAt ?? new Date(clock.nowMs()) };
+    },
+    async endToken(id) {
+      await revokeToken(context, id, SYSTEM_ACTOR);
     },
     createManagementServer: (server) =>
       createManagementServer(

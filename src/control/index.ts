@@ -38,5 +38,6 @@ export type {
   Target,
   TokenRecord,
 } from './records.ts';
+export { readControlChanges } from './recorded-changes.ts';
 export { ensureRelayRole } from './relay-role.ts';
 export type { ConnectionChange, RevocationFeed } from './revocation-feed.ts';

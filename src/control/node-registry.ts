@@ -237,9 +237,11 @@ export class NodeRegistry {
   }
 }
 
-/** Every node ever seen, by name; at most 1,000. */
+/** At most `limit` nodes, of all ever seen, whose name is above `after`; by name. */
 export const listNodes = async (
   context: Pick<ControlContext, 'database'>,
+  after: string,
+  limit: number,
 ): Promise<readonly NodeRecord[]> => {
   const rows = await context.database.query<{
     name: string;
@@ -251,8 +253,8 @@ export const listNodes = async (
   }>(
     `select name, started_at, last_seen_at, agents, gateways, case when left_at is not null then 'left'
         when last_seen_at < now() - make_interval(secs => $1) then 'silent' else 'live' end as state
-       from control.node order by name limit 1000`,
-    [SILENT_AFTER_S],
+       from control.node where name collate "C" > $2 order by name collate "C" limit $3`,
+    [SILENT_AFTER_S, after, limit],
   );
   return rows.map((row) => ({
     name: row.name,

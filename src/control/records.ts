@@ -25,6 +25,8 @@ export interface AuthRuleRecord {
   readonly name: string;
   /** As granted, not expanded. */
   readonly claims: readonly Claim[];
+  /** Rises by one with each rotation. */
+  readonly version: number;
   readonly createdAt: Date;
 }
 
@@ -64,6 +66,8 @@ export interface TokenRecord {
   readonly id: string;
   readonly label: string;
   readonly role: Role;
+  /** A code: good for one exchange into a token, nothing else. */
+  readonly oneTime: boolean;
   readonly createdAt: Date;
   readonly createdBy: string;
   readonly expiresAt: Date | undefined;

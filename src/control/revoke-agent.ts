@@ -5,6 +5,9 @@ import { type AckWaiters, awaitEnforcement, type EnforcementResult } from './enf
 import { listNodes } from './node-registry.ts';
 import { revocationOfAgent, writeRevocation } from './revocation-store.ts';
 
+/** Most nodes that the preview of a revocation counts. */
+const MAX_NODES = 1_000;
+
 /** Installations of one name that a preview counts. */
 const MAX_PREVIEWED = 10_000;
 
@@ -78,7 +81,7 @@ export const previewAgentRevocation = async (
 ): Promise<RevokeAgentResult & { readonly dry_run: true; readonly logins: number }> => {
   const startMs = context.clock.monotonicMs();
   const installations = await installationsOf(context, subject);
-  const nodes = await listNodes(context);
+  const nodes = await listNodes(context, '', MAX_NODES);
   return {
     dry_run: true,
     agent: subject.agent,

@@ -9,6 +9,7 @@ export type { IdentityErrorCode } from './errors.ts';
 export { isKeyId, keyIdOf, newKeyText } from './key.ts';
 export {
   isManagementTokenId,
+  isOneTimeCode,
   type NewManagementToken,
   newManagementToken,
   parseManagementToken,

@@ -1,6 +1,6 @@
 import type { Server as HttpsServer } from 'node:https';
 import type { Socket } from 'node:net';
-import type { AuditLog } from '../audit/index.ts';
+import { type AuditLog, AuthFailures } from '../audit/index.ts';
 import type { AgentLogin, ConnectionChange, Control, LiveState } from '../control/index.ts';
 import type { ControlMessage, Side } from '../protocol/index.ts';
 import {
@@ -12,7 +12,6 @@ import {
   uuidv7,
 } from '../runtime/index.ts';
 import { Acceptor } from './acceptor.ts';
-import { AuthFailures } from './auth-failures.ts';
 import { type Arrival, ControlEndpoint } from './control-endpoint.ts';
 import type { DataLink } from './data-link.ts';
 import { RevocationEnforcement } from './enforcement.ts';

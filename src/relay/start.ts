@@ -168,6 +168,7 @@ export const startRelay = async (config: RelayConfig, deps: RelayDeps): Promise<
     const admin = await control.createManagementServer({
       listen: config.admin.listen,
       live: node.live,
+      audit,
       allowedHosts: config.admin.allowed_hosts,
       version: packageVersion,
     });

@@ -318,8 +318,11 @@ test('what is asked live comes from the live state; closing a stream is recorded
     },
   });
   const { api, ownerUrl } = await apiFixture(t, postgres, { live });
-  assert.deepEqual((await api.call('get', '/streams')).body, { items: [stream] });
-  assert.deepEqual((await api.call('get', '/streams?connection=other')).body, { items: [] });
+  assert.deepEqual((await api.call('get', '/streams')).body, { items: [stream], next: null });
+  assert.deepEqual((await api.call('get', '/streams?connection=other')).body, {
+    items: [],
+    next: null,
+  });
   assert.deepEqual((await api.call('get', '/connections/orders/failures')).body, { items: [failure] });
   await problem(api.call('get', '/connections/unknown/failures'), 404, 'not_found');
   assert.equal((await api.call('post', `/streams/${stream.stream_id}/close`, { reason: 'why' })).status, 200);

@@ -197,6 +197,7 @@ export const runInit = async (path: string, options: InitOptions, output: Output
     publications,
     directory: file('connections'),
     tokenFile: file('owner.token'),
+    credential: 'code',
     clock,
   });
   writePolicySkeleton(file('policy'), publications);
@@ -294,7 +295,11 @@ export const runInit = async (path: string, options: InitOptions, output: Output
   });
   output.line(`Written to ${directory}, for your eyes only (0600). The database is up to date.`);
   output.line();
-  output.line(`Owner code (also in ${typed}/owner.token): ${provisioned.ownerToken}`);
+  output.line(`Owner code (also in ${typed}/owner.token): ${provisioned.ownerCredential}`);
+  output.line('It is good for one exchange within 24 h: the first command that is given --token-file');
+  output.line(
+    'owner.token puts the owner token in its place, there. The copy on this screen is then worthless.',
+  );
   output.line();
   output.line('Start the processes, each where it belongs:');
   for (const text of commands.slice(0, -1)) output.line(`  ${text}`);

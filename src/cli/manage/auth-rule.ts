@@ -3,7 +3,7 @@ import type { AuthRuleView, DisclosedKeyView, EnforcementView } from '../../cont
 import { outputOf } from '../output.ts';
 import { adminClientOf, adminOptions } from './admin-client.ts';
 import { showEnforcement } from './enforcement.ts';
-import { parseAuthRule, showKeys } from './words.ts';
+import { parseAuthRule, parseVersion, showKeys } from './words.ts';
 
 /** `auth-rule list|create|delete`. */
 export const authRuleCommands = (program: Command): void => {
@@ -27,6 +27,7 @@ export const authRuleCommands = (program: Command): void => {
     output.table(rows, [
       { title: 'auth-rule', value: (row) => `${row.connection ?? 'namespace'}/${row.name}` },
       { title: 'claims', value: (row) => row.claims.join(',') },
+      { title: 'version', value: (row) => row.version, align: 'right' },
       { title: 'created', value: (row) => row.created_at },
     ]);
   });
@@ -60,13 +61,14 @@ export const authRuleCommands = (program: Command): void => {
       .command('delete <auth-rule>')
       .description(
         'remove an auth-rule: its keys are revoked, its streams end; exits 1 while a node or agent is pending',
-      ),
-  ).action(async (text: string, _options: object, command: Command) => {
+      )
+      .option('--if-version <n>', 'only when it is still at this version', parseVersion),
+  ).action(async (text: string, options: { ifVersion?: number }, command: Command) => {
     const output = outputOf(command);
     const gone = await adminClientOf(command).delete<{
       revoked_keys: number;
       enforcement: EnforcementView;
-    }>(parseAuthRule(text).path);
+    }>(parseAuthRule(text).path, options.ifVersion);
     output.document(gone);
     showEnforcement(output, `removed ${text}; ${gone.revoked_keys} keys revoked`, gone.enforcement);
   });

@@ -4,7 +4,7 @@ import { formatHostPort, parseHostPort } from '../../runtime/index.ts';
 import { outputOf } from '../output.ts';
 import { adminClientOf, adminOptions } from './admin-client.ts';
 import { showEnforcement } from './enforcement.ts';
-import { collectLabel, showKeys } from './words.ts';
+import { collectLabel, parseVersion, showKeys } from './words.ts';
 
 interface WriteOptions {
   readonly target?: string;
@@ -77,15 +77,14 @@ export const connectionCommands = (program: Command): void => {
       .description('change target or labels (given labels replace all)')
       .option('--target <host:port>', 'new target')
       .option('--label <name=value>', 'may be repeated', collectLabel, {})
-      .option('--if-version <n>', 'only when the connection is at this version'),
-  ).action(async (name: string, options: WriteOptions & { ifVersion?: string }, command: Command) => {
+      .option('--if-version <n>', 'only when the connection is at this version', parseVersion),
+  ).action(async (name: string, options: WriteOptions & { ifVersion?: number }, command: Command) => {
     const output = outputOf(command);
     const body = {
       ...(options.target === undefined ? {} : { target: parseHostPort(options.target) }),
       ...(Object.keys(options.label).length === 0 ? {} : { labels: options.label }),
     };
-    const version = options.ifVersion === undefined ? undefined : Number(options.ifVersion);
-    const row = await adminClientOf(command).patch<ConnectionView>(pathOf(name), body, version);
+    const row = await adminClientOf(command).patch<ConnectionView>(pathOf(name), body, options.ifVersion);
     output.document(row);
     output.line(`${row.name} -> ${formatHostPort(row.target)}; version ${row.version}`);
   });

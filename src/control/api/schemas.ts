@@ -76,7 +76,7 @@ export const agentInstance = z
   .regex(/^[A-Za-z0-9-]{1,128}$/, { error: 'is not an instance: 1 to 128 letters, digits and "-"' });
 export const tokenId = z
   .string()
-  .refine(isManagementTokenId, { error: 'is not a token id (t_ and 16 hex digits)' });
+  .refine(isManagementTokenId, { error: 'is not a token id (t_ or c_, and 16 hex digits)' });
 export const slot = z.enum(['primary', 'secondary']);
 export const claim = z.enum(CLAIMS);
 export const role = z.enum(ROLES);
@@ -112,6 +112,14 @@ export const paging = {
   limit: z.coerce.number().int().min(1).max(MAX_PAGE).default(DEFAULT_PAGE),
 };
 
+/** Largest page of what is asked live: each page asks anew. */
+export const MAX_LIVE_PAGE = 1_000;
+
+export const livePaging = {
+  cursor: paging.cursor,
+  limit: z.coerce.number().int().min(1).max(MAX_LIVE_PAGE).default(MAX_LIVE_PAGE),
+};
+
 export const timestamp = z.iso.datetime();
 
 export const connectionView = z.object({
@@ -137,6 +145,8 @@ export const authRuleView = z.object({
   connection: z.string().nullable(),
   name: z.string(),
   claims: z.array(claim),
+  /** Rises with each rotation; the ETag. */
+  version: z.int(),
   created_at: timestamp,
 });
 
@@ -228,6 +238,8 @@ export const tokenView = z.object({
   id: z.string(),
   label: z.string(),
   role,
+  /** A code, good for one exchange into a token. */
+  one_time: z.boolean(),
   created_by: z.string(),
   created_at: timestamp,
   expires_at: timestamp.nullable(),

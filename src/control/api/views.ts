@@ -24,6 +24,7 @@ export const viewOfAuthRule = (rule: AuthRuleRecord): z.infer<typeof authRuleVie
   connection: rule.connection ?? null,
   name: rule.name,
   claims: [...rule.claims],
+  version: rule.version,
   created_at: rule.createdAt.toISOString(),
 });
 
@@ -53,6 +54,7 @@ export const viewOfToken = (token: TokenRecord): z.infer<typeof tokenView> => ({
   id: token.id,
   label: token.label,
   role: token.role,
+  one_time: token.oneTime,
   created_by: token.createdBy,
   created_at: token.createdAt.toISOString(),
   expires_at: token.expiresAt?.toISOString() ?? null,

@@ -72,6 +72,7 @@ export const connectionRoutes: readonly Route[] = [
     path: '/connections/{name}',
     summary: 'Change target or labels; If-Match with the ETag guards against lost updates',
     role: 'operator',
+    ifMatch: true,
     params: named,
     body: z.strictObject({ target: target.optional(), labels: labels.optional() }),
     response: connectionView,
@@ -85,6 +86,7 @@ export const connectionRoutes: readonly Route[] = [
     path: '/connections/{name}',
     summary: 'Delete a connection; its keys are revoked and its streams end; waits up to 2 s for the nodes',
     role: 'operator',
+    ifMatch: true,
     params: named,
     response: z.object({ name: z.string(), revoked_keys: z.int(), enforcement: enforcementView }),
     async handle({ params, ifMatch, actor, services }) {

@@ -1,8 +1,12 @@
 import { z } from 'zod';
-import { createToken, listTokens, revokeToken } from '../../token-store.ts';
+import { createToken, exchangeCode, listTokens, revokeToken } from '../../token-store.ts';
+import { Problem } from '../problem.ts';
 import { afterCursor, pageOf, type Route, route } from '../route.ts';
 import { page, paging, role, tokenId, tokenLabel, tokenLifeSeconds, tokenView } from '../schemas.ts';
 import { viewOfToken } from '../views.ts';
+
+/** The operation that a one-time code is for. */
+export const EXCHANGE_PATH = '/tokens/exchange';
 
 export const tokenRoutes: readonly Route[] = [
   route({
@@ -32,6 +36,20 @@ export const tokenRoutes: readonly Route[] = [
         createToken(context, tx, wanted, actor),
       );
       return { body: { ...viewOfToken(record), token: text } };
+    },
+  }),
+  route({
+    method: 'post',
+    path: EXCHANGE_PATH,
+    summary: 'With a one-time code as the credential: a token in its place, shown this once',
+    role: 'owner',
+    body: z.strictObject({}),
+    response: z.object({ ...tokenView.shape, token: z.string() }),
+    status: 201,
+    async handle({ actor, services }) {
+      const made = await exchangeCode(services.context, actor);
+      if (made === undefined) throw new Problem(401, 'token_invalid', 'the code was used meanwhile');
+      return { body: { ...viewOfToken(made.record), token: made.text } };
     },
   }),
   route({
