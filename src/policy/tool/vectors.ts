@@ -113,3 +113,18 @@ export const readVectors = (directory: string): LocatedVector[] => {
   if (findings.length === 0) return [...vectors];
   throw new AppError<PolicyErrorCode>('ERR_POLICY_SOURCE', findings.map(diagnosticText).join('\n'));
 };
+
+/** What is wrong with the vectors: their files, and names that are used twice, which a report could not tell apart. */
+export const lintVectors = (directory: string): Diagnostic[] => {
+  const { vectors, findings } = locateVectors(directory);
+  const first = new Map<string, LocatedVector>();
+  const twice = vectors.flatMap((located): Diagnostic[] => {
+    const { vector, file, line, column } = located;
+    const before = first.get(vector.name);
+    first.set(vector.name, before ?? located);
+    if (before === undefined) return [];
+    const message = `vector '${vector.name}' is already at ${before.file}:${String(before.line)}`;
+    return [{ file, line, column, rule: 'vector-name', message }];
+  });
+  return [...findings, ...twice];
+};
