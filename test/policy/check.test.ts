@@ -166,6 +166,12 @@ const cases: Readonly<Record<string, readonly [Readonly<Record<string, string>>,
     },
     /^vectors\/b\.yaml:2:3: vector 'v' is already at vectors\/a\.yaml:1 \(vector-name\)$/,
   ],
+  'a vector that no agent would send': [
+    {
+      'vectors/a.yaml': `- name: v\n  input:\n    action: stream\n    target: {address: 192.0.2.1}\n    key:\n      princpal: x\n  expect: {allow: false}\n`,
+    },
+    /^vectors\/a\.yaml:6:7: vector 'v': input\.key: Additional property princpal is not allowed \(vector-input\)$/,
+  ],
   'a publish rule that pins no target': [
     {
       'sallyport/allow/x.rego': rule(

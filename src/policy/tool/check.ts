@@ -10,6 +10,7 @@ import { runTool } from './opa.ts';
 import { SHIPPED_POLICIES, TOOL_DIRECTORY } from './paths.ts';
 import { IGNORE_ARGS, IGNORE_BUT_TESTS, isTestFile, POLICY_ROOT, regoFiles } from './sources.ts';
 import { lintTrustAndCost } from './trust-lints.ts';
+import { lintVectorInputs } from './vector-inputs.ts';
 import { lintVectors } from './vectors.ts';
 
 interface OpaError {
@@ -143,6 +144,7 @@ export const checkPolicies = async (directory: string, opa: string): Promise<Dia
     ...lintTrustAndCost(root, authored),
     ...lintGrants(root, heads ?? []),
     ...lintVectors(root),
+    ...(await lintVectorInputs(opa, root)),
   ];
   return found.sort((a, b) => a.file.localeCompare(b.file) || a.line - b.line || a.column - b.column);
 };
