@@ -41,7 +41,7 @@ export type { ChangedDecision, PastDecision, ReplayAnswer, ReplayChange } from '
 export type { ReplayCounts } from './replay/replay.ts';
 export { type RuleUse, RuleUseCount, type RuleUseReport } from './replay/rule-use.ts';
 export { buildBundle, type BuildOptions, type BuiltBundle } from './tool/build.ts';
-export { checkPolicies } from './tool/check.ts';
+export { checkPolicies, findRegal } from './tool/check.ts';
 export { type Diagnostic, diagnosticText } from './tool/diagnostic.ts';
 export { findOpa, OPA_VERSION } from './tool/opa.ts';
 export { DEFAULT_BUNDLE_FILE, SHIPPED_POLICIES } from './tool/paths.ts';

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { buildBundle, checkPolicies, diagnosticText, findOpa } from '../../policy/index.ts';
+import { buildBundle, checkPolicies, diagnosticText, findOpa, findRegal } from '../../policy/index.ts';
 import { AppError, EXIT } from '../../runtime/index.ts';
 import type { CliErrorCode } from '../errors.ts';
 import { outputOf } from '../output.ts';
@@ -42,10 +42,17 @@ const build = async (directory: string, flags: BuildFlags, command: Command): Pr
 const check = async (directory: string, _flags: object, command: Command): Promise<void> => {
   const output = outputOf(command);
   const found = await checkPolicies(directory, await findOpa());
-  output.document({ ok: found.length === 0, findings: found });
+  const hasRegal = findRegal() !== undefined;
+  const ok = found.every(({ severity }) => severity === 'warning');
+  output.document({ ok, findings: found, regal: hasRegal });
   for (const diagnostic of found) output.line(diagnosticText(diagnostic));
+  if (!hasRegal) {
+    output.note(
+      'regal was not found, so its rules of style were not checked; put it on PATH, set SALLYPORT_REGAL, or, with go installed, run `node tools/build-policy-tools.mjs --regal`',
+    );
+  }
   if (found.length === 0) output.note(`${directory}: no findings`);
-  else output.exitWith(EXIT.notSo);
+  if (!ok) output.exitWith(EXIT.notSo);
 };
 
 /** `sallyport policy …` */

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import type { CatalogEntry } from '../bundle/bundle.ts';
 import { runOpa } from './opa.ts';
+import { bodyOf } from './rule-source.ts';
 import { isTestFile, readLines } from './sources.ts';
 
 const text = z.string().optional().catch(undefined);
@@ -31,6 +32,8 @@ export interface RuleHead {
   /** The connection it names; `*` for all, or for a head that computes it. */
   readonly connection: string;
   readonly title: string | undefined;
+  /** The whole rule. */
+  readonly text: string;
   /** Undefined when no METADATA block stands directly above. */
   readonly custom: Readonly<Record<string, unknown>> | undefined;
 }
@@ -77,6 +80,7 @@ export const readRuleHeads = async (
           line: index + 1,
           action: head[1] as CatalogEntry['action'],
           connection: head[2] ?? head[3] ?? '*',
+          text: bodyOf(lines, index),
           title: said?.title,
           custom: said?.custom,
         },

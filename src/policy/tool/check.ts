@@ -1,15 +1,17 @@
-import { existsSync, readFileSync } from 'node:fs';
-import { isAbsolute, join, relative, resolve, sep } from 'node:path';
-import { messageOf } from '../../runtime/index.ts';
-import { readGrants } from '../bundle/grants.ts';
+import { existsSync } from 'node:fs';
+import { delimiter, isAbsolute, join, relative, resolve, sep } from 'node:path';
+import { environment } from '../../runtime/index.ts';
 import { readRuleHeads } from './catalog.ts';
 import type { Diagnostic } from './diagnostic.ts';
+import { lintGrants } from './grants-lints.ts';
 import { checkLibrary, LIBRARY_FILES } from './library.ts';
 import { lintHeads, lintText } from './lints.ts';
 import { runTool } from './opa.ts';
 import { SHIPPED_POLICIES, TOOL_DIRECTORY } from './paths.ts';
 import { IGNORE_ARGS, IGNORE_BUT_TESTS, isTestFile, POLICY_ROOT, regoFiles } from './sources.ts';
-import { locateVectors } from './vectors.ts';
+import { lintTrustAndCost } from './trust-lints.ts';
+import { lintVectorInputs } from './vector-inputs.ts';
+import { lintVectors } from './vectors.ts';
 
 interface OpaError {
   readonly message: string;
@@ -84,10 +86,20 @@ interface RegalReport {
   }[];
 }
 
-/** Regal's findings, where Regal was built. */
+/** Regal: SALLYPORT_REGAL, then `regal` on PATH, then `.tools/regal`; undefined when there is none. */
+export const findRegal = (): string | undefined => {
+  const named = environment['SALLYPORT_REGAL'];
+  if (named !== undefined && named !== '') return existsSync(named) ? named : undefined;
+  const onPath = (environment['PATH'] ?? '').split(delimiter).filter((directory) => directory !== '');
+  return [...onPath, TOOL_DIRECTORY]
+    .map((directory) => join(directory, 'regal'))
+    .find((file) => existsSync(file));
+};
+
+/** Regal's findings, where there is Regal. */
 const regal = async (directory: string): Promise<Diagnostic[]> => {
-  const tool = join(TOOL_DIRECTORY, 'regal');
-  if (!existsSync(tool)) return [];
+  const tool = findRegal();
+  if (tool === undefined) return [];
   const config = ['--config-file', join(SHIPPED_POLICIES, '.regal/config.yaml')];
   const { stdout, stderr } = await runTool(
     tool,
@@ -109,19 +121,6 @@ const regal = async (directory: string): Promise<Diagnostic[]> => {
   }));
 };
 
-/** What OPA would load as `data.sallyport.grants`. */
-const GRANTS_FILES = ['sallyport/grants/data.yaml', 'sallyport/grants/data.json'];
-
-const checkGrants = (directory: string): Diagnostic[] =>
-  GRANTS_FILES.filter((file) => existsSync(join(directory, file))).flatMap((file) => {
-    try {
-      readGrants(readFileSync(join(directory, file)));
-      return [];
-    } catch (thrown) {
-      return [{ file, line: 1, column: 1, rule: 'grants', message: messageOf(thrown) }];
-    }
-  });
-
 /**
  * Everything `policy check` finds in a policy directory, in order of file and line.
  * @param opa path of the OPA executable; see findOpa
@@ -133,6 +132,7 @@ export const checkPolicies = async (directory: string, opa: string): Promise<Dia
   const compiled = await opaCheck(root, opa);
   // Where OPA's parser fails, its own errors say all there is to say.
   const heads = await readRuleHeads(opa, root, files).catch(() => undefined);
+  const authored = files.filter((file) => !LIBRARY_FILES.includes(file) && !isTestFile(file));
   const found = [
     ...checkLibrary(root),
     ...compiled,
@@ -140,9 +140,11 @@ export const checkPolicies = async (directory: string, opa: string): Promise<Dia
     ...(heads === undefined ? [] : await opaFormat(root, opa)),
     ...(heads === undefined ? [] : await regal(root)),
     ...lintHeads(heads ?? []),
-    ...files.filter((file) => !LIBRARY_FILES.includes(file)).flatMap((file) => lintText(root, file)),
-    ...checkGrants(root),
-    ...locateVectors(root).findings,
+    ...authored.flatMap((file) => lintText(root, file)),
+    ...lintTrustAndCost(root, authored),
+    ...lintGrants(root, heads ?? []),
+    ...lintVectors(root),
+    ...(await lintVectorInputs(opa, root)),
   ];
   return found.sort((a, b) => a.file.localeCompare(b.file) || a.line - b.line || a.column - b.column);
 };
