@@ -5,6 +5,12 @@ export {
   type DevelopmentConnection,
   type DevelopmentOptions,
 } from './bundle/development.ts';
+export {
+  SIGNATURE_ALGORITHMS,
+  type SignatureAlgorithm,
+  type VerificationKey,
+  verificationKey,
+} from './bundle/signature.ts';
 export { decide } from './decide.ts';
 export type {
   Decision,
@@ -37,4 +43,5 @@ export { buildBundle, type BuildOptions, type BuiltBundle } from './tool/build.t
 export { checkPolicies } from './tool/check.ts';
 export { type Diagnostic, diagnosticText } from './tool/diagnostic.ts';
 export { findOpa, OPA_VERSION } from './tool/opa.ts';
+export { type BundleSigner, commandSigner, keySigner, signBundle } from './tool/sign.ts';
 export { DEFAULT_BUNDLE_FILE, SHIPPED_POLICIES } from './tool/paths.ts';

@@ -4,6 +4,7 @@ import { buildBundle, checkPolicies, diagnosticText, findOpa } from '../../polic
 import { AppError, EXIT } from '../../runtime/index.ts';
 import type { CliErrorCode } from '../errors.ts';
 import { outputOf } from '../output.ts';
+import { signCommand } from './sign.ts';
 
 interface BuildFlags {
   readonly output: string;
@@ -55,4 +56,5 @@ export const policyCommand = (program: Command): void => {
     .description('check a policy directory: opa, formatting, our lints; connects to nothing, needs opa')
     .argument('<dir>', 'policy directory')
     .action(check);
+  signCommand(policy);
 };
