@@ -1,4 +1,6 @@
 import { z } from 'zod';
+import { SIGNATURE_ALGORITHMS, verificationKey } from '../policy/index.ts';
+import { messageOf } from '../runtime/index.ts';
 
 /** Longest connection, agent and gateway name (product.md: `[a-z0-9-]{1,63}`). */
 const NAME = /^[a-z0-9-]{1,63}$/;
@@ -14,6 +16,9 @@ export const DEFAULT_OPEN_TIMEOUT_SECONDS = 15;
 export const DEFAULT_CONNECT_TIMEOUT_SECONDS = 5;
 /** Streams may finish this long after SIGTERM (protocol.md, Liveness). */
 export const DEFAULT_DRAIN_SECONDS = 30;
+/** Keys that sign bundles: today's, and those that take over or give way. */
+const MAX_BUNDLE_KEYS = 16;
+const MAX_KEY_ID = 128;
 
 const port = z.int().min(1).max(MAX_PORT);
 const name = z.string().regex(NAME, 'lower-case letters, digits and dashes, at most 63');
@@ -49,6 +54,37 @@ const connectionSchema = z.strictObject({
   target: z.string().optional(),
 });
 
+/** A public key whose signatures of bundles count, `public_key_file` or its text. */
+const bundleKeySchema = z
+  .strictObject({
+    id: z.string().min(1).max(MAX_KEY_ID),
+    algorithm: z.enum(SIGNATURE_ALGORITHMS),
+    public_key: z.string().min(1),
+  })
+  .superRefine(({ id, algorithm, public_key }, context) => {
+    try {
+      verificationKey(id, algorithm, public_key);
+    } catch (error) {
+      context.addIssue({ code: 'custom', path: ['public_key'], message: messageOf(error) });
+    }
+  });
+
+const policySchema = z
+  .strictObject({
+    bundle_file: z.string().min(1),
+    data_file: z.string().optional(),
+    require_signed: z.boolean().default(true),
+    keys: z
+      .array(bundleKeySchema)
+      .max(MAX_BUNDLE_KEYS)
+      .refine((keys) => new Set(keys.map(({ id }) => id)).size === keys.length, 'each key needs its own id')
+      .default([]),
+  })
+  .refine(({ require_signed, keys }) => !require_signed || keys.length > 0, {
+    path: ['keys'],
+    message: 'require_signed is set (it is the default): name the public keys that sign bundles',
+  });
+
 const auditSchema = z.strictObject({
   database_url: z.string().optional(),
   spool_dir: z.string().min(1),
@@ -83,11 +119,7 @@ export const agentConfigSchema = z.strictObject({
   /** PEM file with the certificates that vouch for the relay; default: the system's. */
   ca_file: z.string().optional(),
   connections: z.array(connectionSchema).min(1),
-  policy: z.strictObject({
-    bundle_file: z.string().min(1),
-    data_file: z.string().optional(),
-    require_signed: z.boolean().default(true),
-  }),
+  policy: policySchema,
   audit: auditSchema,
   /** Ports on loopback that may be dialled although the guard refuses loopback. */
   allow_loopback: z.array(port).default([]),

@@ -1,5 +1,5 @@
 import { type AuditLog, openAuditLog } from '../audit/index.ts';
-import { PolicyHost } from '../policy/index.ts';
+import { PolicyHost, verificationKey } from '../policy/index.ts';
 import { type Clock, type Logger, packageVersion } from '../runtime/index.ts';
 import type { AgentConfig } from './config.ts';
 import type { OpenLimits } from './open-deps.ts';
@@ -54,12 +54,13 @@ export const openAudit = (
 
 /** The bundle of the configuration; a missing or bad one is a host without an active bundle. */
 export const openPolicy = (config: AgentConfig, { clock, logger }: Surroundings): Promise<PolicyHost> => {
-  const { bundle_file, data_file, require_signed } = config.policy;
+  const { bundle_file, data_file, require_signed, keys } = config.policy;
   return PolicyHost.open({
     bundleFile: bundle_file,
     ...(data_file === undefined ? {} : { dataFile: data_file }),
     stateDir: config.state_dir,
     requireSigned: require_signed,
+    keys: keys.map(({ id, algorithm, public_key }) => verificationKey(id, algorithm, public_key)),
     clock,
     logger,
   });

@@ -1,19 +1,12 @@
-import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
-import {
-  AppError,
-  type Clock,
-  type ErrorCode,
-  foreignCodeOf,
-  isAppError,
-  type Logger,
-  messageOf,
-  writeFileAtomically,
-} from '../runtime/index.ts';
+import { resolve } from 'node:path';
+import { type Clock, type ErrorCode, isAppError, type Logger, messageOf } from '../runtime/index.ts';
 import { acceptBundle } from './bundle/acceptance.ts';
-import { type Bundle, readBundle } from './bundle/bundle.ts';
+import { type Bundle, type BundleTrust, readBundle } from './bundle/bundle.ts';
 import { readGrants } from './bundle/grants.ts';
+import { LastGood } from './bundle/last-good.ts';
+import { SequenceGuard } from './bundle/sequence-guard.ts';
+import type { VerificationKey } from './bundle/signature.ts';
 import { FileWatch } from './bundle/watch.ts';
 import type { EvaluationRequest } from './engine/messages.ts';
 import { EnginePool, type EngineStats, type EvaluationOutcome, type Lane } from './engine/pool.ts';
@@ -24,6 +17,8 @@ export interface ActiveBundle {
   readonly sha256: string;
   readonly revision: string;
   readonly sequence: number;
+  /** The configured id of the key that verified its signature; undefined when none was asked for. */
+  readonly signedBy: string | undefined;
   /** Rises with every activation, grants reloads included; never reused in a process. */
   readonly generation: number;
   /** Wall clock of the activation, milliseconds since the epoch. */
@@ -60,8 +55,10 @@ export interface PolicyHostOptions {
   readonly stateDir?: string;
   /** Evaluators working at a time, at least and by default two. */
   readonly workers?: number;
-  /** Refuses bundles without a verified signature. */
+  /** Refuses bundles without a signature by one of `keys`. */
   readonly requireSigned?: boolean;
+  /** With keys, a signature that is there must hold even where none is required. */
+  readonly keys?: readonly VerificationKey[];
   /** Longest evaluation, milliseconds; default 100. */
   readonly budgetMs?: number;
   /** Longest wait of an open for an evaluator, milliseconds; default 250. */
@@ -70,8 +67,6 @@ export interface PolicyHostOptions {
   readonly logger: Logger;
 }
 
-/** Enough of a path's digest to tell sources apart in one directory. */
-const SOURCE_DIGITS = 12;
 const DRAIN_PERIOD_MS = 50;
 /** A replaced engine that is still busy after this is closed all the same. */
 const DRAIN_LIMIT_MS = 2_000;
@@ -96,15 +91,19 @@ export class PolicyHost {
   #running: Running | undefined;
   #rejected: RejectedBundle | undefined;
   #generation = 0;
-  /** No bundle below this is activated; kept over restarts with the last good bundle. */
-  #lowestSequence = 0;
+  /** Kept over restarts by the last good bundle. */
+  readonly #sequences = new SequenceGuard();
+  readonly #lastGood: LastGood;
+  readonly #trust: BundleTrust;
   #loading: Promise<void> = Promise.resolve();
   #loaded = '';
   #closed = false;
 
   private constructor(options: PolicyHostOptions) {
     this.#options = options;
-    const { bundleFile, dataFile } = options;
+    const { bundleFile, dataFile, stateDir, logger, keys, requireSigned } = options;
+    this.#lastGood = new LastGood(stateDir, resolve(bundleFile), logger);
+    this.#trust = { keys: keys ?? [], requireSigned: requireSigned ?? false };
     const files = dataFile === undefined ? [bundleFile] : [bundleFile, dataFile];
     this.#watch = new FileWatch(files, options.clock, () => void this.reload());
   }
@@ -116,8 +115,8 @@ export class PolicyHost {
   static async open(options: PolicyHostOptions): Promise<PolicyHost> {
     const host = new PolicyHost(options);
     await host.#watch.remember();
-    const lastGood = await host.#readLastGood();
-    host.#lowestSequence = lastGood?.sequence ?? 0;
+    const lastGood = await host.#lastGood.read();
+    if (lastGood !== undefined) await host.#rememberSequence(lastGood);
     await host.reload();
     if (host.active === undefined && lastGood !== undefined) await host.#useLastGood(lastGood);
     return host;
@@ -139,6 +138,7 @@ export class PolicyHost {
         sha256: active.sha256,
         revision: active.revision,
         sequence: active.sequence,
+        signedBy: active.signedBy,
         generation: active.generation,
         activatedMs: active.activatedMs,
       },
@@ -197,7 +197,7 @@ export class PolicyHost {
       const { bundleFile, dataFile } = this.#options;
       const bytes = await readFile(bundleFile);
       const grants = dataFile === undefined ? undefined : readGrants(await readFile(dataFile));
-      const bundle = await readBundle(bytes);
+      const bundle = await readBundle(bytes, this.#trust);
       const content = `${bundle.sha256} ${grants ?? ''}`;
       if (content === this.#loaded) {
         this.#rejected = undefined;
@@ -205,55 +205,37 @@ export class PolicyHost {
       }
       await this.#activate(bundle, grants);
       this.#loaded = content;
-      this.#keepLastGood(bytes);
+      this.#lastGood.keep(bytes);
     } catch (thrown) {
       this.#reject(thrown);
     }
   }
 
-  /** One per source: another `bundleFile` has a last good bundle and a sequence of its own. */
-  get #lastGoodFile(): string | undefined {
-    const { stateDir, bundleFile } = this.#options;
-    if (stateDir === undefined) return undefined;
-    const source = createHash('sha256').update(resolve(bundleFile)).digest('hex').slice(0, SOURCE_DIGITS);
-    return join(stateDir, `last-good-bundle-${source}.tar.gz`);
-  }
-
-  async #readLastGood(): Promise<Bundle | undefined> {
-    const file = this.#lastGoodFile;
-    if (file === undefined) return undefined;
+  /** The number counts even where the bundle itself may not: its key may be gone from the configuration. */
+  async #rememberSequence(bytes: Buffer): Promise<void> {
     try {
-      return await readBundle(await readFile(file));
+      this.#sequences.adopt(await readBundle(bytes));
     } catch (thrown) {
-      if (foreignCodeOf(thrown) !== 'ENOENT') {
-        this.#options.logger.warn({ file, cause: messageOf(thrown) }, 'the last good bundle cannot be read');
-      }
-      return undefined;
+      this.#lastGood.unusable(thrown);
     }
   }
 
-  async #useLastGood(bundle: Bundle): Promise<void> {
+  async #useLastGood(bytes: Buffer): Promise<void> {
     const { dataFile, logger, bundleFile } = this.#options;
     const rejected = this.#rejected;
     try {
       const grants = dataFile === undefined ? undefined : readGrants(await readFile(dataFile));
-      await this.#activate(bundle, grants);
+      await this.#activate(await readBundle(bytes, this.#trust), grants);
       this.#rejected = rejected;
       logger.warn({ file: bundleFile }, 'the last good bundle is active instead of the configured one');
     } catch (thrown) {
-      logger.warn({ cause: messageOf(thrown) }, 'the last good bundle cannot be activated');
+      this.#lastGood.unusable(thrown);
     }
   }
 
   async #activate(bundle: Bundle, grants: string | undefined): Promise<void> {
-    this.#checkSignature(bundle);
     const { clock, logger } = this.#options;
-    if (bundle.sequence < this.#lowestSequence) {
-      throw new AppError<PolicyErrorCode>(
-        'ERR_POLICY_SEQUENCE',
-        `bundle sequence ${String(bundle.sequence)} is lower than ${String(this.#lowestSequence)}, which was active`,
-      );
-    }
+    this.#sequences.check(bundle);
     const pool = await this.#startEngine(bundle, grants);
     if (this.#closed) {
       await pool.close();
@@ -262,13 +244,14 @@ export class PolicyHost {
     const previous = this.#running?.pool;
     // The swap: from here on every decision is the new bundle's, and `generation` tells older ones apart.
     this.#generation += 1;
-    this.#lowestSequence = bundle.sequence;
+    this.#sequences.adopt(bundle);
     this.#running = {
       pool,
       bundle: {
         sha256: bundle.sha256,
         revision: bundle.revision,
         sequence: bundle.sequence,
+        signedBy: bundle.signedBy,
         generation: this.#generation,
         activatedMs: clock.nowMs(),
         bytes: bundle.bytes,
@@ -279,16 +262,6 @@ export class PolicyHost {
     const { sha256, revision, sequence } = bundle;
     logger.info({ sha256, revision, sequence, generation: this.#generation }, 'policy bundle activated');
     for (const call of this.#activated) call(this.#running.bundle);
-  }
-
-  #checkSignature(bundle: Bundle): void {
-    if (this.#options.requireSigned !== true) return;
-    throw new AppError<PolicyErrorCode>(
-      'ERR_POLICY_UNSIGNED',
-      bundle.signed
-        ? 'require_signed is set, and this version cannot verify bundle signatures; the bundle is refused'
-        : 'require_signed is set and the bundle is not signed',
-    );
   }
 
   async #startEngine(bundle: Bundle, grants: string | undefined): Promise<EnginePool> {
@@ -340,16 +313,5 @@ export class PolicyHost {
     const { message } = this.#rejected;
     logger.error({ file: bundleFile, code, cause: message }, 'policy bundle refused; the one before stays');
     for (const call of this.#rejectedListeners) call(this.#rejected);
-  }
-
-  #keepLastGood(bytes: Buffer): void {
-    const file = this.#lastGoodFile;
-    if (file === undefined) return;
-    try {
-      writeFileAtomically(file, bytes);
-    } catch (thrown) {
-      const cause = messageOf(thrown);
-      this.#options.logger.error({ file, cause }, 'the last good bundle cannot be kept over restarts');
-    }
   }
 }

@@ -1,5 +1,5 @@
 export { MAX_CANDIDATES, normalizeAddress, normalizeCandidates } from './address.ts';
-export type { CatalogEntry, Vector } from './bundle/bundle.ts';
+export { type CatalogEntry, readSequence, type Vector } from './bundle/bundle.ts';
 export {
   developmentBundle,
   type DevelopmentConnection,

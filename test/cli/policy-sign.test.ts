@@ -5,6 +5,7 @@ import { test } from 'node:test';
 import { readBundle } from '../../src/policy/bundle/bundle.ts';
 import { DEFAULT_BUNDLE_FILE } from '../../src/policy/index.ts';
 import { makeKey, trusted } from '../policy/signing-support.ts';
+import { testOpa } from '../policy/support.ts';
 import { sallyport } from '../support/command.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 
@@ -49,4 +50,18 @@ test('policy sign signs over the bundle or into another file, and says by what',
     assert.equal(refused.code, code, refused.stderr);
     assert.match(refused.stderr, message);
   }
+});
+
+test('policy build --after counts on from the bundle that is replaced', async (t) => {
+  await testOpa();
+  const out = join(temporaryDirectory(t), 'next.tar.gz');
+  const build = (...args: string[]) =>
+    sallyport(['--json', 'policy', 'build', 'policies', '-o', out, ...args]);
+  const first = await build('--after', DEFAULT_BUNDLE_FILE);
+  assert.equal(first.code, 0, first.stderr);
+  assert.equal((JSON.parse(first.stdout) as { sequence: number }).sequence, 2);
+  const second = await build('--after', out);
+  assert.equal((JSON.parse(second.stdout) as { sequence: number }).sequence, 3);
+  assert.equal((await build('--after', out, '--sequence', '9')).code, 2);
+  assert.equal((await build('--after', `${out}.none`)).code, 2);
 });

@@ -1,7 +1,8 @@
+import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { buildBundle, checkPolicies, diagnosticText, findOpa } from '../../policy/index.ts';
-import { AppError, EXIT } from '../../runtime/index.ts';
+import { buildBundle, checkPolicies, diagnosticText, findOpa, readSequence } from '../../policy/index.ts';
+import { AppError, EXIT, messageOf } from '../../runtime/index.ts';
 import type { CliErrorCode } from '../errors.ts';
 import { outputOf } from '../output.ts';
 import { signCommand } from './sign.ts';
@@ -9,6 +10,7 @@ import { signCommand } from './sign.ts';
 interface BuildFlags {
   readonly output: string;
   readonly sequence?: string;
+  readonly after?: string;
   readonly revision?: string;
 }
 
@@ -17,12 +19,34 @@ const sequenceOf = (text: string): number => {
   throw new AppError<CliErrorCode>('ERR_CLI_USAGE', `--sequence '${text}' is not a positive integer`);
 };
 
+/** One more than that of the bundle which is about to be replaced. */
+const sequenceAfter = async (file: string): Promise<number> => {
+  let bytes: Buffer;
+  try {
+    bytes = readFileSync(file);
+  } catch (cause) {
+    throw new AppError<CliErrorCode>('ERR_CLI_USAGE', `--after ${file} cannot be read: ${messageOf(cause)}`, {
+      cause,
+    });
+  }
+  return (await readSequence(bytes)) + 1;
+};
+
+const wantedSequence = async ({ sequence, after }: BuildFlags): Promise<number | undefined> => {
+  if (sequence !== undefined && after !== undefined) {
+    throw new AppError<CliErrorCode>('ERR_CLI_USAGE', '--sequence and --after exclude each other');
+  }
+  if (after !== undefined) return sequenceAfter(after);
+  return sequence === undefined ? undefined : sequenceOf(sequence);
+};
+
 const build = async (directory: string, flags: BuildFlags, command: Command): Promise<void> => {
   const output = outputOf(command);
   const file = resolve(flags.output);
+  const wanted = await wantedSequence(flags);
   const options = {
     opa: await findOpa(),
-    ...(flags.sequence === undefined ? {} : { sequence: sequenceOf(flags.sequence) }),
+    ...(wanted === undefined ? {} : { sequence: wanted }),
     ...(flags.revision === undefined ? {} : { revision: flags.revision }),
   };
   const { bytes, sequence, revision, rules, vectors } = await buildBundle(directory, file, options);
@@ -49,6 +73,7 @@ export const policyCommand = (program: Command): void => {
     .argument('<dir>', 'policy directory')
     .requiredOption('-o, --output <file>', 'bundle to write')
     .option('--sequence <number>', 'integer that rises with every roll-out; default: .manifest')
+    .option('--after <bundle>', 'a sequence one higher than that of this bundle')
     .option('--revision <text>', 'name of this bundle for people; default: .manifest')
     .action(build);
   policy

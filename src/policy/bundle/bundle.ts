@@ -194,3 +194,9 @@ export const readBundle = async (bytes: Buffer, trust: BundleTrust = TRUSTS_ALL)
     signedBy: verified?.keyId,
   };
 };
+
+/** The sequence of a bundle, whoever signed it. @throws AppError ERR_POLICY_ARCHIVE, ERR_POLICY_BUNDLE */
+export const readSequence = async (bytes: Buffer): Promise<number> => {
+  const files = await readArchive(bytes);
+  return parseManifest(fileOf(files, BUNDLE_FILE.manifest).toString('utf8')).metadata.sallyport.sequence;
+};
