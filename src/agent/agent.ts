@@ -20,6 +20,7 @@ import {
 } from '../runtime/index.ts';
 import { agentReadiness, agentStatus, type AgentView } from './agent-status.ts';
 import type { AgentConfig } from './config.ts';
+import { BundleSource } from './bundle-source.ts';
 import { Connector, type MakeLogin } from './connector.ts';
 import { watchClock } from './clock-watch.ts';
 import { type AgentCredentials, readAuthorities, readCredentials } from './credentials.ts';
@@ -96,6 +97,7 @@ class Agent implements AgentProcess {
   readonly #agentInput: { name: string; instance: string; labels: Record<string, string>; version: string };
   #config: AgentConfig;
   #status: StatusServer | undefined;
+  readonly #source: BundleSource | undefined;
   #stopTrying: () => void = () => undefined;
   #draining: CloseReason | undefined;
   #closing: Promise<void> | undefined;
@@ -136,6 +138,7 @@ class Agent implements AgentProcess {
       },
       creditStalls: () => this.#connector.links.reduce((sum, link) => sum + link.stats().creditStalls, 0),
       decisionQueue: () => this.#policy.pendingCount,
+      bundleAgeMs: () => host.status().freshness.ageMs,
       audit: () => {
         const health = audit.health();
         return {
@@ -236,6 +239,18 @@ class Agent implements AgentProcess {
       login: deps.login ?? ((options) => new NodeLogin(options)),
       openLink: deps.openLink ?? openDataLink,
     });
+    const { bundle_url: url } = config.policy;
+    this.#source =
+      url === undefined
+        ? undefined
+        : new BundleSource(url, {
+            policy: config.policy,
+            stateDir: config.state_dir,
+            host,
+            clock,
+            logger,
+            onFetched: (result) => metrics.bundleFetches.inc({ result }),
+          });
     this.#denialFlush = clock.every(DENIAL_WINDOW_MS, () => this.#opener.flushDenials(false)).unref();
     this.#clockWatch = watchClock(clock, (stepMs) => {
       logger.warn({ step_ms: stepMs }, 'the wall clock was set');
@@ -270,6 +285,7 @@ class Agent implements AgentProcess {
         for (const login of this.#connector.logins) login.reportHealth(this.#health());
       },
     });
+    this.#source?.start();
     this.#connector.start();
   }
 
@@ -331,6 +347,7 @@ class Agent implements AgentProcess {
     this.#denialFlush.cancel();
     this.#opener.flushDenials(true);
     this.#stopTrying();
+    await this.#source?.close();
     this.#guard.close();
     this.#wheel.close();
     await this.#host.close();
@@ -380,6 +397,7 @@ class Agent implements AgentProcess {
       streams: this.#streams.count,
       openings: this.#slots.inUse,
       policy: this.#host.status(),
+      bundleSource: this.#source?.status(),
       isAuditAvailable: this.#audit.available(),
       audit: this.#audit.health(),
       revocations: this.#revocations.size,

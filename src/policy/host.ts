@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { type Clock, type ErrorCode, isAppError, type Logger, messageOf } from '../runtime/index.ts';
 import { acceptBundle } from './bundle/acceptance.ts';
 import { type Bundle, type BundleTrust, readBundle } from './bundle/bundle.ts';
+import { Freshness, type FreshnessStatus } from './bundle/freshness.ts';
 import { readGrants } from './bundle/grants.ts';
 import { LastGood } from './bundle/last-good.ts';
 import { SequenceGuard } from './bundle/sequence-guard.ts';
@@ -44,14 +45,18 @@ export interface PolicyAlarm {
 export interface PolicyStatus {
   readonly active: Omit<ActiveBundle, 'bytes'> | undefined;
   readonly rejected: RejectedBundle | undefined;
+  readonly freshness: FreshnessStatus;
   readonly engine: EngineStats | undefined;
 }
 
 export interface PolicyHostOptions {
-  readonly bundleFile: string;
+  /** Where the bundle comes from: a file that is watched, or a source of this name that calls `offer`. */
+  readonly source: { readonly file: string } | { readonly name: string };
+  /** Everything is denied when the source has not confirmed its bundle for this long; default: no such limit. */
+  readonly maxAgeMs?: number;
   /** Grants of their own (YAML or JSON), in place of the bundle's `data.sallyport.grants`; reloaded live. */
   readonly dataFile?: string;
-  /** Where the last good bundle of this `bundleFile` is kept over restarts; absent = not kept. */
+  /** Where the last good bundle of this source is kept over restarts; absent = not kept. */
   readonly stateDir?: string;
   /** Evaluators working at a time, at least and by default two. */
   readonly workers?: number;
@@ -71,6 +76,9 @@ const DRAIN_PERIOD_MS = 50;
 /** A replaced engine that is still busy after this is closed all the same. */
 const DRAIN_LIMIT_MS = 2_000;
 
+/** What became of a bundle that a source offered. */
+export type OfferOutcome = 'active' | 'refused';
+
 interface Running {
   readonly bundle: ActiveBundle;
   readonly pool: EnginePool;
@@ -86,6 +94,7 @@ export class PolicyHost {
   readonly #activated = new Set<(bundle: ActiveBundle) => void>();
   readonly #rejectedListeners = new Set<(rejected: RejectedBundle) => void>();
   readonly #alarmed = new Set<(alarm: PolicyAlarm) => void>();
+  readonly #sourceName: string;
   readonly #watch: FileWatch;
   readonly #draining = new Set<EnginePool>();
   #running: Running | undefined;
@@ -95,17 +104,22 @@ export class PolicyHost {
   readonly #sequences = new SequenceGuard();
   readonly #lastGood: LastGood;
   readonly #trust: BundleTrust;
+  readonly #freshness: Freshness;
+  readonly #flipped = new Set<(status: FreshnessStatus) => void>();
   #loading: Promise<void> = Promise.resolve();
   #loaded = '';
   #closed = false;
 
   private constructor(options: PolicyHostOptions) {
     this.#options = options;
-    const { bundleFile, dataFile, stateDir, logger, keys, requireSigned } = options;
-    this.#lastGood = new LastGood(stateDir, resolve(bundleFile), logger);
+    const { source, dataFile, stateDir, logger, keys, requireSigned, clock, maxAgeMs } = options;
+    const bundleFiles = 'file' in source ? [source.file] : [];
+    this.#sourceName = 'file' in source ? resolve(source.file) : source.name;
+    this.#lastGood = new LastGood(stateDir, this.#sourceName, logger);
     this.#trust = { keys: keys ?? [], requireSigned: requireSigned ?? false };
-    const files = dataFile === undefined ? [bundleFile] : [bundleFile, dataFile];
-    this.#watch = new FileWatch(files, options.clock, () => void this.reload());
+    this.#freshness = new Freshness(clock, maxAgeMs, () => this.#onFlip());
+    const files = dataFile === undefined ? bundleFiles : [...bundleFiles, dataFile];
+    this.#watch = new FileWatch(files, clock, () => void this.reload());
   }
 
   /**
@@ -143,6 +157,7 @@ export class PolicyHost {
         activatedMs: active.activatedMs,
       },
       rejected: this.#rejected,
+      freshness: this.#freshness.status(),
       engine: this.#running?.pool.stats(),
     };
   }
@@ -158,6 +173,17 @@ export class PolicyHost {
     return () => void this.#rejectedListeners.delete(call);
   }
 
+  /** Calls back when the bundle's source has been silent for too long, and when it is heard again. */
+  onFreshness(call: (status: FreshnessStatus) => void): () => void {
+    this.#flipped.add(call);
+    return () => void this.#flipped.delete(call);
+  }
+
+  /** Set while everything is denied because the source has been silent for too long. */
+  get stale(): FreshnessStatus | undefined {
+    return this.#freshness.isStale ? this.#freshness.status() : undefined;
+  }
+
   /** Calls back once each time one kind of stream fails repeatedly in the engine. */
   onAlarm(call: (alarm: PolicyAlarm) => void): () => void {
     this.#alarmed.add(call);
@@ -168,6 +194,23 @@ export class PolicyHost {
   reload(): Promise<void> {
     this.#loading = this.#loading.then(() => this.#load());
     return this.#loading;
+  }
+
+  /**
+   * Takes a bundle from its source, which thereby confirms it when it is (or is made) the active one. Never rejects: a
+   * refused bundle is in the status, as one from a file is.
+   */
+  offer(bytes: Buffer): Promise<OfferOutcome> {
+    const offered = this.#loading.then(() => this.#take(bytes));
+    this.#loading = offered.then(() => undefined);
+    return offered;
+  }
+
+  /** The source says that what it gave last is still right, now or `agoMs` ago. */
+  confirm(agoMs = 0): void {
+    // What was refused meanwhile is no longer what the source gives.
+    if (agoMs === 0) this.#rejected = undefined;
+    this.#freshness.confirm(agoMs);
   }
 
   /** One evaluation by the active engine; never rejects. */
@@ -184,6 +227,7 @@ export class PolicyHost {
   async close(): Promise<void> {
     this.#closed = true;
     this.#watch.close();
+    this.#freshness.close();
     await this.#loading;
     const pools = [...this.#draining, ...(this.#running === undefined ? [] : [this.#running.pool])];
     this.#running = undefined;
@@ -192,23 +236,50 @@ export class PolicyHost {
   }
 
   async #load(): Promise<void> {
-    if (this.#closed) return;
+    const { source } = this.#options;
+    const { active } = this;
+    if ('file' in source) {
+      const bytes = await readFile(source.file).catch((thrown: unknown) => this.#reject(thrown));
+      if (bytes !== undefined) await this.#take(bytes);
+    } else if (active !== undefined) {
+      await this.#take(active.bytes);
+    }
+  }
+
+  async #take(bytes: Buffer): Promise<OfferOutcome> {
+    if (this.#closed) return 'refused';
     try {
-      const { bundleFile, dataFile } = this.#options;
-      const bytes = await readFile(bundleFile);
-      const grants = dataFile === undefined ? undefined : readGrants(await readFile(dataFile));
+      const grants = await this.#readGrants();
       const bundle = await readBundle(bytes, this.#trust);
       const content = `${bundle.sha256} ${grants ?? ''}`;
       if (content === this.#loaded) {
         this.#rejected = undefined;
-        return;
+      } else {
+        await this.#activate(bundle, grants);
+        this.#loaded = content;
+        this.#lastGood.keep(bytes);
       }
-      await this.#activate(bundle, grants);
-      this.#loaded = content;
-      this.#lastGood.keep(bytes);
+      return 'active';
     } catch (thrown) {
       this.#reject(thrown);
+      return 'refused';
     }
+  }
+
+  async #readGrants(): Promise<string | undefined> {
+    const { dataFile } = this.#options;
+    return dataFile === undefined ? undefined : readGrants(await readFile(dataFile));
+  }
+
+  /** Decisions may be others from now on, as after an activation. */
+  #onFlip(): void {
+    this.#generation += 1;
+    const status = this.#freshness.status();
+    const { logger } = this.#options;
+    const what = { source: this.#sourceName, age_ms: status.ageMs, max_age_ms: status.maxAgeMs };
+    if (status.isStale) logger.error(what, 'the source of the policy bundle is silent; everything is denied');
+    else logger.info(what, 'the source of the policy bundle is heard');
+    for (const call of this.#flipped) call(status);
   }
 
   /** The number counts even where the bundle itself may not: its key may be gone from the configuration. */
@@ -221,13 +292,15 @@ export class PolicyHost {
   }
 
   async #useLastGood(bytes: Buffer): Promise<void> {
-    const { dataFile, logger, bundleFile } = this.#options;
     const rejected = this.#rejected;
     try {
-      const grants = dataFile === undefined ? undefined : readGrants(await readFile(dataFile));
-      await this.#activate(await readBundle(bytes, this.#trust), grants);
+      const grants = await this.#readGrants();
+      const bundle = await readBundle(bytes, this.#trust);
+      await this.#activate(bundle, grants);
+      this.#loaded = `${bundle.sha256} ${grants ?? ''}`;
       this.#rejected = rejected;
-      logger.warn({ file: bundleFile }, 'the last good bundle is active instead of the configured one');
+      const source = this.#sourceName;
+      this.#options.logger.warn({ source }, 'the last good bundle is active until its source gives another');
     } catch (thrown) {
       this.#lastGood.unusable(thrown);
     }
@@ -307,11 +380,12 @@ export class PolicyHost {
   }
 
   #reject(thrown: unknown): void {
-    const { clock, logger, bundleFile } = this.#options;
+    const { clock, logger } = this.#options;
     const code = isAppError(thrown) ? thrown.code : ('ERR_POLICY_BUNDLE' satisfies PolicyErrorCode);
     this.#rejected = { atMs: clock.nowMs(), code, message: messageOf(thrown) };
     const { message } = this.#rejected;
-    logger.error({ file: bundleFile, code, cause: message }, 'policy bundle refused; the one before stays');
+    const source = this.#sourceName;
+    logger.error({ source, code, cause: message }, 'policy bundle refused; the one before stays');
     for (const call of this.#rejectedListeners) call(this.#rejected);
   }
 }

@@ -23,8 +23,10 @@ export type {
 export type { EngineStats, Lane } from './engine/pool.ts';
 export type { PolicyErrorCode } from './errors.ts';
 export { type Endpoint, guardAddress, type GuardSettings, type GuardVerdict } from './guard.ts';
+export type { FreshnessStatus } from './bundle/freshness.ts';
 export {
   type ActiveBundle,
+  type OfferOutcome,
   type PolicyAlarm,
   PolicyHost,
   type PolicyHostOptions,

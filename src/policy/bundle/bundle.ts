@@ -20,8 +20,6 @@ export const BUNDLE_FILE = {
   vectors: 'vectors.json',
   catalog: 'catalog.json',
 } as const;
-/** What OPA calls the only file of a bundle that holds changes instead of everything. */
-const DELTA_FILE = 'patch.json';
 
 const manifestSchema = z.object({
   revision: z.string().max(256),
@@ -159,7 +157,6 @@ const contentDigest = (files: ArchiveFiles): string => {
  */
 export const readBundle = async (bytes: Buffer, trust: BundleTrust = TRUSTS_ALL): Promise<Bundle> => {
   const files = await readArchive(bytes);
-  if (files.has(DELTA_FILE)) throw broken('this is a delta bundle; only whole ones (snapshots) are taken');
   const verified = await checkSignature(files, trust);
   // Of structured files the signature covers the meaning, so the very text that was hashed is what is used.
   const textOf = (name: string): string =>
