@@ -20,7 +20,6 @@ import {
 } from '../runtime/index.ts';
 import { agentReadiness, agentStatus, type AgentView } from './agent-status.ts';
 import type { AgentConfig } from './config.ts';
-import { BundleSource } from './bundle-source.ts';
 import { Connector, type MakeLogin } from './connector.ts';
 import { watchClock } from './clock-watch.ts';
 import { type AgentCredentials, readAuthorities, readCredentials } from './credentials.ts';
@@ -36,6 +35,7 @@ import { LiveStreams } from './live-streams.ts';
 import { policyTimeIn } from './local-time.ts';
 import { agentMetrics } from './metrics.ts';
 import { Opener } from './opener.ts';
+import { PolicyIntake } from './policy-intake.ts';
 import { watchPolicy } from './policy-watch.ts';
 import type { AgentProcess } from './process.ts';
 import { Publisher } from './publisher.ts';
@@ -97,7 +97,7 @@ class Agent implements AgentProcess {
   readonly #agentInput: { name: string; instance: string; labels: Record<string, string>; version: string };
   #config: AgentConfig;
   #status: StatusServer | undefined;
-  readonly #source: BundleSource | undefined;
+  readonly #intake: PolicyIntake;
   #stopTrying: () => void = () => undefined;
   #draining: CloseReason | undefined;
   #closing: Promise<void> | undefined;
@@ -138,6 +138,7 @@ class Agent implements AgentProcess {
       },
       creditStalls: () => this.#connector.links.reduce((sum, link) => sum + link.stats().creditStalls, 0),
       decisionQueue: () => this.#policy.pendingCount,
+      isBundleHeld: () => host.status().held !== undefined,
       bundleAgeMs: () => host.status().freshness.ageMs,
       audit: () => {
         const health = audit.health();
@@ -239,18 +240,17 @@ class Agent implements AgentProcess {
       login: deps.login ?? ((options) => new NodeLogin(options)),
       openLink: deps.openLink ?? openDataLink,
     });
-    const { bundle_url: url } = config.policy;
-    this.#source =
-      url === undefined
-        ? undefined
-        : new BundleSource(url, {
-            policy: config.policy,
-            stateDir: config.state_dir,
-            host,
-            clock,
-            logger,
-            onFetched: (result) => metrics.bundleFetches.inc({ result }),
-          });
+    this.#intake = new PolicyIntake({
+      config,
+      host,
+      audit,
+      clock,
+      logger,
+      streams: this.#streams,
+      now,
+      guard: () => this.#guard.settings,
+      onFetched: (result) => metrics.bundleFetches.inc({ result }),
+    });
     this.#denialFlush = clock.every(DENIAL_WINDOW_MS, () => this.#opener.flushDenials(false)).unref();
     this.#clockWatch = watchClock(clock, (stepMs) => {
       logger.warn({ step_ms: stepMs }, 'the wall clock was set');
@@ -285,7 +285,7 @@ class Agent implements AgentProcess {
         for (const login of this.#connector.logins) login.reportHealth(this.#health());
       },
     });
-    this.#source?.start();
+    this.#intake.start();
     this.#connector.start();
   }
 
@@ -347,7 +347,7 @@ class Agent implements AgentProcess {
     this.#denialFlush.cancel();
     this.#opener.flushDenials(true);
     this.#stopTrying();
-    await this.#source?.close();
+    await this.#intake.close();
     this.#guard.close();
     this.#wheel.close();
     await this.#host.close();
@@ -397,7 +397,7 @@ class Agent implements AgentProcess {
       streams: this.#streams.count,
       openings: this.#slots.inUse,
       policy: this.#host.status(),
-      bundleSource: this.#source?.status(),
+      bundleSource: this.#intake.sourceStatus(),
       isAuditAvailable: this.#audit.available(),
       audit: this.#audit.health(),
       revocations: this.#revocations.size,

@@ -31,7 +31,7 @@ export const sourceNameOf = (url: string): string => {
 };
 
 /** What became of one request. */
-export type FetchResult = 'activated' | 'unchanged' | 'refused' | 'failed';
+export type FetchResult = 'activated' | 'held' | 'unchanged' | 'refused' | 'failed';
 
 export interface BundleSourceStatus {
   /** Without its query, which may hold a secret. */
@@ -72,6 +72,8 @@ export class BundleSource {
   readonly #backoff = new Backoff();
   readonly #stop = new AbortController();
   #kept: Kept | undefined;
+  /** The bundle that the server gave last and that was not refused: active, or held. */
+  #latest: { readonly sha256: string; readonly etag: string | undefined } | undefined;
   #lastAttemptMs: number | undefined;
   #lastError: string | undefined;
   #running: Promise<void> | undefined;
@@ -82,6 +84,7 @@ export class BundleSource {
     const digest = createHash('sha256').update(sourceNameOf(url)).digest('hex').slice(0, SOURCE_DIGITS);
     this.#file = join(deps.stateDir, `bundle-source-${digest}.json`);
     this.#kept = this.#readKept();
+    this.#latest = this.#kept && { sha256: this.#kept.sha256, etag: this.#kept.etag };
   }
 
   /** Begins; what was kept counts as confirmed when it was. Never rejects. */
@@ -150,23 +153,28 @@ export class BundleSource {
   async #take({ bytes, etag }: BundleAnswer): Promise<FetchResult> {
     const { host } = this.#deps;
     if (bytes === undefined) {
-      this.#succeeded(this.#kept?.etag);
+      this.#succeeded();
       return 'unchanged';
     }
     const before = host.active?.sha256;
-    if ((await host.offer(bytes)) === 'refused') {
+    const outcome = await host.offer(bytes);
+    if (outcome === 'refused') {
       this.#lastError = host.status().rejected?.message ?? 'the bundle was refused';
       return 'refused';
     }
-    this.#succeeded(etag);
+    this.#latest = { sha256: createHash('sha256').update(bytes).digest('hex'), etag };
+    this.#succeeded();
+    if (outcome === 'held') return 'held';
     return host.active?.sha256 === before ? 'unchanged' : 'activated';
   }
 
-  #succeeded(etag: string | undefined): void {
+  /** The server was heard. On disk is what belongs to the active bundle: a held one is fetched anew after a restart. */
+  #succeeded(): void {
     const { host, clock, logger } = this.#deps;
     const sha256 = host.active?.sha256;
     if (sha256 === undefined) return;
     host.confirm();
+    const etag = [this.#latest, this.#kept].find((known) => known?.sha256 === sha256)?.etag;
     this.#kept = { v: 1, sha256, success_ms: clock.nowMs(), ...(etag === undefined ? {} : { etag }) };
     try {
       writeFileAtomically(this.#file, `${JSON.stringify(this.#kept)}\n`);
@@ -178,6 +186,13 @@ export class BundleSource {
     }
   }
 
+  /** The etag of what the server gave last, while that is what is active or held. */
+  #etag(): string | undefined {
+    const { host } = this.#deps;
+    const known = [host.active?.sha256, host.status().held?.sha256];
+    return this.#latest !== undefined && known.includes(this.#latest.sha256) ? this.#latest.etag : undefined;
+  }
+
   async #request(): Promise<BundleRequest> {
     const { policy, limits } = this.#deps;
     const { token_file, ca_file, client_cert_file, client_key_file, long_poll_seconds } =
@@ -187,7 +202,7 @@ export class BundleSource {
     );
     return {
       url: this.#url,
-      etag: this.#isOfActive() ? this.#kept?.etag : undefined,
+      etag: this.#etag(),
       waitSeconds: long_poll_seconds,
       token: token?.trim(),
       ca,

@@ -23,6 +23,9 @@ const MAX_KEY_ID = 128;
 const DEFAULT_MIN_POLL_SECONDS = 30;
 const DEFAULT_MAX_POLL_SECONDS = 60;
 const MAX_LONG_POLL_SECONDS = 600;
+/** policy.md, Bundles: max_close. */
+const DEFAULT_MAX_CLOSE_PERCENT = 20;
+const PERCENT = 100;
 
 const port = z.int().min(1).max(MAX_PORT);
 const name = z.string().regex(NAME, 'lower-case letters, digits and dashes, at most 63');
@@ -119,6 +122,8 @@ const policySchema = z
     bundle_service: bundleServiceSchema.default(() => bundleServiceSchema.parse({})),
     /** Everything is denied when `bundle_url` has been silent for this long. */
     max_bundle_age_seconds: seconds.optional(),
+    /** An activation that would close a larger share of the live streams (and more than 10) waits to be confirmed. */
+    max_close_percent: z.number().min(0).max(PERCENT).default(DEFAULT_MAX_CLOSE_PERCENT),
     data_file: z.string().optional(),
     require_signed: z.boolean().default(true),
     keys: z

@@ -15,6 +15,8 @@ export interface AgentGauges {
   linkRttMs(): number | undefined;
   creditStalls(): number;
   decisionQueue(): number;
+  /** Whether an activation waits to be confirmed. */
+  isBundleHeld(): boolean;
   /** Since the source of the bundle confirmed it; undefined for a file. */
   bundleAgeMs(): number | undefined;
   audit(): { readonly spoolBytes: number; readonly oldestSeconds: number; readonly dropped: number };
@@ -65,6 +67,9 @@ export const agentMetrics = (registry: Registry, gauges: AgentGauges) => {
   });
   gauge('sallyport_decision_queue', 'Decisions asked for and not yet answered.', () =>
     gauges.decisionQueue(),
+  );
+  gauge('sallyport_bundle_held', '1 while an activation waits to be confirmed.', () =>
+    Number(gauges.isBundleHeld()),
   );
   gauge('sallyport_bundle_age_seconds', 'Since the bundle server last confirmed the active bundle.', () => {
     const ageMs = gauges.bundleAgeMs();

@@ -48,6 +48,19 @@ export const watchPolicy = ({ host, clock, audit, subject, onChange }: PolicyWat
     refused = message;
     audit.note({ type: 'bundle.rejected', subject, data: { reason: code, detail: message } });
   });
+  host.onHeld(({ id, sha256, revision, sequence, wouldClose, live }) =>
+    audit.note({
+      type: 'bundle.held',
+      subject,
+      data: {
+        bundle: { sha256, revision, sequence },
+        ...(last === undefined ? {} : { previous: last }),
+        reason: 'max_close',
+        would_close: wouldClose,
+        detail: `${String(wouldClose)} of ${String(live)} live streams; confirm ${id}`,
+      },
+    }),
+  );
   host.onFreshness(({ isStale, ageMs, maxAgeMs }) => {
     if (isStale) {
       const age = ageMs === undefined ? 'ever' : `${String(Math.floor(ageMs / SECOND_MS))} s`;

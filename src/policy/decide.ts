@@ -10,7 +10,7 @@ import {
 } from './decision.ts';
 import type { Lane } from './engine/pool.ts';
 import { type GuardSettings, guardAddress } from './guard.ts';
-import type { PolicyHost } from './host.ts';
+import type { Decider } from './host-contract.ts';
 import { canonicalInput, type PolicyInputBase } from './input.ts';
 
 const SECOND_MS = 1_000;
@@ -124,7 +124,7 @@ const kindOf = (base: PolicyInputBase): string =>
  * @throws AppError ERR_POLICY_ADDRESS when an address is none
  */
 export const decide = async (
-  host: PolicyHost,
+  host: Decider,
   base: PolicyInputBase,
   guard: GuardSettings,
   lane: Lane = 'open',

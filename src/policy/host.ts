@@ -1,83 +1,36 @@
+import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { type Clock, type ErrorCode, isAppError, type Logger, messageOf } from '../runtime/index.ts';
+import { isAppError, messageOf } from '../runtime/index.ts';
 import { acceptBundle } from './bundle/acceptance.ts';
 import { type Bundle, type BundleTrust, readBundle } from './bundle/bundle.ts';
 import { Freshness, type FreshnessStatus } from './bundle/freshness.ts';
 import { readGrants } from './bundle/grants.ts';
 import { LastGood } from './bundle/last-good.ts';
 import { SequenceGuard } from './bundle/sequence-guard.ts';
-import type { VerificationKey } from './bundle/signature.ts';
 import { FileWatch } from './bundle/watch.ts';
 import type { EvaluationRequest } from './engine/messages.ts';
-import { EnginePool, type EngineStats, type EvaluationOutcome, type Lane } from './engine/pool.ts';
+import { EnginePool, type EvaluationOutcome, type Lane } from './engine/pool.ts';
 import type { PolicyErrorCode } from './errors.ts';
-
-/** The bundle that decides now. */
-export interface ActiveBundle {
-  readonly sha256: string;
-  readonly revision: string;
-  readonly sequence: number;
-  /** The configured id of the key that verified its signature; undefined when none was asked for. */
-  readonly signedBy: string | undefined;
-  /** Rises with every activation, grants reloads included; never reused in a process. */
-  readonly generation: number;
-  /** Wall clock of the activation, milliseconds since the epoch. */
-  readonly activatedMs: number;
-  /** The archive, for the audit's own copy. */
-  readonly bytes: Buffer;
-}
-
-/** A bundle or grants file that was not activated; the one before stays. */
-export interface RejectedBundle {
-  readonly atMs: number;
-  readonly code: ErrorCode;
-  readonly message: string;
-}
-
-/** Repeated engine failures of one kind of stream. */
-export interface PolicyAlarm {
-  /** Connection, a space, and principal or `publish`. */
-  readonly kind: string;
-  readonly failures: number;
-}
-
-export interface PolicyStatus {
-  readonly active: Omit<ActiveBundle, 'bytes'> | undefined;
-  readonly rejected: RejectedBundle | undefined;
-  readonly freshness: FreshnessStatus;
-  readonly engine: EngineStats | undefined;
-}
-
-export interface PolicyHostOptions {
-  /** Where the bundle comes from: a file that is watched, or a source of this name that calls `offer`. */
-  readonly source: { readonly file: string } | { readonly name: string };
-  /** Everything is denied when the source has not confirmed its bundle for this long; default: no such limit. */
-  readonly maxAgeMs?: number;
-  /** Grants of their own (YAML or JSON), in place of the bundle's `data.sallyport.grants`; reloaded live. */
-  readonly dataFile?: string;
-  /** Where the last good bundle of this source is kept over restarts; absent = not kept. */
-  readonly stateDir?: string;
-  /** Evaluators working at a time, at least and by default two. */
-  readonly workers?: number;
-  /** Refuses bundles without a signature by one of `keys`. */
-  readonly requireSigned?: boolean;
-  /** With keys, a signature that is there must hold even where none is required. */
-  readonly keys?: readonly VerificationKey[];
-  /** Longest evaluation, milliseconds; default 100. */
-  readonly budgetMs?: number;
-  /** Longest wait of an open for an evaluator, milliseconds; default 250. */
-  readonly openWaitMs?: number;
-  readonly clock: Clock;
-  readonly logger: Logger;
-}
+import type {
+  ActiveBundle,
+  Decider,
+  HeldBundle,
+  OfferOutcome,
+  PolicyAlarm,
+  PolicyHostOptions,
+  PolicyStatus,
+  RejectedBundle,
+  Review,
+} from './host-contract.ts';
 
 const DRAIN_PERIOD_MS = 50;
 /** A replaced engine that is still busy after this is closed all the same. */
 const DRAIN_LIMIT_MS = 2_000;
 
-/** What became of a bundle that a source offered. */
-export type OfferOutcome = 'active' | 'refused';
+/** Tells what is decided by: a bundle and, where they are a file of their own, its grants. */
+const idOf = ({ sha256 }: Bundle, grants: string | undefined): string =>
+  grants === undefined ? sha256 : createHash('sha256').update(`${sha256} ${grants}`).digest('hex');
 
 interface Running {
   readonly bundle: ActiveBundle;
@@ -89,7 +42,7 @@ interface Running {
  * started beside the old one and made to answer its canary and vectors before one assignment swaps them. Any
  * failure leaves the old one deciding. Without a good bundle nothing is active and every decision is `no_bundle`.
  */
-export class PolicyHost {
+export class PolicyHost implements Decider {
   readonly #options: PolicyHostOptions;
   readonly #activated = new Set<(bundle: ActiveBundle) => void>();
   readonly #rejectedListeners = new Set<(rejected: RejectedBundle) => void>();
@@ -97,6 +50,11 @@ export class PolicyHost {
   readonly #sourceName: string;
   readonly #watch: FileWatch;
   readonly #draining = new Set<EnginePool>();
+  readonly #heldListeners = new Set<(held: HeldBundle) => void>();
+  #review: Review | undefined;
+  #held:
+    | { readonly shown: HeldBundle; readonly bundle: Bundle; readonly grants: string | undefined }
+    | undefined;
   #running: Running | undefined;
   #rejected: RejectedBundle | undefined;
   #generation = 0;
@@ -156,6 +114,7 @@ export class PolicyHost {
         generation: active.generation,
         activatedMs: active.activatedMs,
       },
+      held: this.#held?.shown,
       rejected: this.#rejected,
       freshness: this.#freshness.status(),
       engine: this.#running?.pool.stats(),
@@ -171,6 +130,34 @@ export class PolicyHost {
   onRejected(call: (rejected: RejectedBundle) => void): () => void {
     this.#rejectedListeners.add(call);
     return () => void this.#rejectedListeners.delete(call);
+  }
+
+  /** Every activation that replaces another is looked at first; one that is held waits for `activateHeld`. */
+  reviewBy(review: Review): void {
+    this.#review = review;
+  }
+
+  /** Calls back when an activation is held that was not held before. */
+  onHeld(call: (held: HeldBundle) => void): () => void {
+    this.#heldListeners.add(call);
+    return () => void this.#heldListeners.delete(call);
+  }
+
+  /** Activates what is held, whatever it closes. False when something else is held by now, or it is refused. */
+  activateHeld(id: string): Promise<boolean> {
+    const activated = this.#loading.then(async () => {
+      const held = this.#held;
+      if (held?.shown.id !== id || this.#closed) return false;
+      try {
+        await this.#activate(held.bundle, held.grants, true);
+        return true;
+      } catch (thrown) {
+        this.#reject(thrown);
+        return false;
+      }
+    });
+    this.#loading = activated.then(() => undefined);
+    return activated;
   }
 
   /** Calls back when the bundle's source has been silent for too long, and when it is heard again. */
@@ -251,14 +238,9 @@ export class PolicyHost {
     try {
       const grants = await this.#readGrants();
       const bundle = await readBundle(bytes, this.#trust);
-      const content = `${bundle.sha256} ${grants ?? ''}`;
-      if (content === this.#loaded) {
-        this.#rejected = undefined;
-      } else {
-        await this.#activate(bundle, grants);
-        this.#loaded = content;
-        this.#lastGood.keep(bytes);
-      }
+      if (idOf(bundle, grants) !== this.#loaded) return await this.#activate(bundle, grants);
+      this.#rejected = undefined;
+      this.#held = undefined;
       return 'active';
     } catch (thrown) {
       this.#reject(thrown);
@@ -297,7 +279,6 @@ export class PolicyHost {
       const grants = await this.#readGrants();
       const bundle = await readBundle(bytes, this.#trust);
       await this.#activate(bundle, grants);
-      this.#loaded = `${bundle.sha256} ${grants ?? ''}`;
       this.#rejected = rejected;
       const source = this.#sourceName;
       this.#options.logger.warn({ source }, 'the last good bundle is active until its source gives another');
@@ -306,13 +287,14 @@ export class PolicyHost {
     }
   }
 
-  async #activate(bundle: Bundle, grants: string | undefined): Promise<void> {
+  async #activate(bundle: Bundle, grants: string | undefined, isConfirmed = false): Promise<OfferOutcome> {
     const { clock, logger } = this.#options;
     this.#sequences.check(bundle);
     const pool = await this.#startEngine(bundle, grants);
-    if (this.#closed) {
+    const isHeld = !isConfirmed && (await this.#isToBeHeld(bundle, grants, pool));
+    if (this.#closed || isHeld) {
       await pool.close();
-      return;
+      return isHeld ? 'held' : 'refused';
     }
     const previous = this.#running?.pool;
     // The swap: from here on every decision is the new bundle's, and `generation` tells older ones apart.
@@ -331,10 +313,46 @@ export class PolicyHost {
       },
     };
     this.#rejected = undefined;
+    this.#held = undefined;
+    this.#loaded = idOf(bundle, grants);
+    this.#lastGood.keep(bundle.bytes);
     if (previous !== undefined) this.#drain(previous);
     const { sha256, revision, sequence } = bundle;
     logger.info({ sha256, revision, sequence, generation: this.#generation }, 'policy bundle activated');
     for (const call of this.#activated) call(this.#running.bundle);
+    return 'active';
+  }
+
+  /** Asks what the activation would close; while it is held its engine is not kept, it is made again. */
+  async #isToBeHeld(bundle: Bundle, grants: string | undefined, pool: EnginePool): Promise<boolean> {
+    if (this.#review === undefined || this.#running === undefined) return false;
+    const { clock, logger } = this.#options;
+    const { sha256, revision, sequence, signedBy, bytes } = bundle;
+    const generation = this.#generation;
+    const candidate: Decider = {
+      active: { sha256, revision, sequence, signedBy, generation, activatedMs: clock.nowMs(), bytes },
+      generation,
+      stale: undefined,
+      evaluate: (request, kind, lane) => pool.evaluate(request, kind, lane),
+    };
+    let review: Awaited<ReturnType<Review>>;
+    try {
+      review = await this.#review(candidate);
+    } catch (error) {
+      await pool.close();
+      throw error;
+    }
+    const { isHeld, wouldClose, live } = review;
+    if (!isHeld) return false;
+    const id = idOf(bundle, grants);
+    const isNews = this.#held?.shown.id !== id;
+    const shown = { id, sha256, revision, sequence, atMs: clock.nowMs(), wouldClose, live };
+    this.#held = { shown, bundle, grants };
+    this.#rejected = undefined;
+    if (!isNews) return true;
+    logger.warn(shown, 'activation held: it would close many live streams; confirm it by `policy activate`');
+    for (const call of this.#heldListeners) call(shown);
+    return true;
   }
 
   async #startEngine(bundle: Bundle, grants: string | undefined): Promise<EnginePool> {

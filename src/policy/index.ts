@@ -24,15 +24,18 @@ export type { EngineStats, Lane } from './engine/pool.ts';
 export type { PolicyErrorCode } from './errors.ts';
 export { type Endpoint, guardAddress, type GuardSettings, type GuardVerdict } from './guard.ts';
 export type { FreshnessStatus } from './bundle/freshness.ts';
-export {
-  type ActiveBundle,
-  type OfferOutcome,
-  type PolicyAlarm,
-  PolicyHost,
-  type PolicyHostOptions,
-  type PolicyStatus,
-  type RejectedBundle,
-} from './host.ts';
+export { PolicyHost } from './host.ts';
+export type {
+  ActiveBundle,
+  CloseReview,
+  Decider,
+  HeldBundle,
+  OfferOutcome,
+  PolicyAlarm,
+  PolicyHostOptions,
+  PolicyStatus,
+  RejectedBundle,
+} from './host-contract.ts';
 export {
   canonicalInput,
   INPUT_VERSION,

@@ -378,3 +378,20 @@ test('the last good bundle is used after a restart without the server, and asked
   const third = await open(t, server.url, { stateDir });
   assert.equal(third.host.active, undefined, 'what was altered on disk is not used');
 });
+
+test('a held bundle is not fetched again and again, and after it was confirmed not either', async (t) => {
+  const server = await scriptedServer(t);
+  const stateDir = temporaryDirectory(t, 'state');
+  server.answer(giving(await signed(1), '"one"'));
+  const { host, source, until } = await open(t, server.url, { stateDir });
+  await until('unchanged');
+  host.reviewBy(() => Promise.resolve({ live: 20, wouldClose: 20, isHeld: true }));
+  server.answer(giving(await signed(2), '"two"'));
+  await until('held');
+  await until('unchanged', 2);
+  assert.equal(host.status().active?.sequence, 1);
+  assert.equal(source.status().etag, '"one"', 'what is kept belongs to what decides');
+  assert.equal(await host.activateHeld(host.status().held?.id ?? ''), true);
+  await until('unchanged', 2);
+  assert.deepEqual([host.status().active?.sequence, source.status().etag], [2, '"two"']);
+});

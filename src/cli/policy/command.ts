@@ -5,6 +5,7 @@ import { buildBundle, checkPolicies, diagnosticText, findOpa, readSequence } fro
 import { AppError, EXIT, messageOf } from '../../runtime/index.ts';
 import type { CliErrorCode } from '../errors.ts';
 import { outputOf } from '../output.ts';
+import { rolloutCommands } from './rollout.ts';
 import { signCommand } from './sign.ts';
 
 interface BuildFlags {
@@ -82,4 +83,5 @@ export const policyCommand = (program: Command): void => {
     .argument('<dir>', 'policy directory')
     .action(check);
   signCommand(policy);
+  rolloutCommands(policy);
 };
