@@ -48,5 +48,6 @@ export { buildBundle, type BuildOptions, type BuiltBundle } from './tool/build.t
 export { checkPolicies } from './tool/check.ts';
 export { type Diagnostic, diagnosticText } from './tool/diagnostic.ts';
 export { findOpa, OPA_VERSION } from './tool/opa.ts';
+export { renumberBundle } from './tool/renumber.ts';
 export { type BundleSigner, commandSigner, keySigner, signBundle } from './tool/sign.ts';
 export { DEFAULT_BUNDLE_FILE, SHIPPED_POLICIES } from './tool/paths.ts';

@@ -1,8 +1,15 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { buildBundle, checkPolicies, diagnosticText, findOpa, readSequence } from '../../policy/index.ts';
-import { AppError, EXIT, messageOf } from '../../runtime/index.ts';
+import {
+  buildBundle,
+  checkPolicies,
+  diagnosticText,
+  findOpa,
+  readSequence,
+  renumberBundle,
+} from '../../policy/index.ts';
+import { AppError, EXIT, messageOf, writeFileAtomically } from '../../runtime/index.ts';
 import type { CliErrorCode } from '../errors.ts';
 import { outputOf } from '../output.ts';
 import { rolloutCommands } from './rollout.ts';
@@ -15,23 +22,25 @@ interface BuildFlags {
   readonly revision?: string;
 }
 
+/** Bundles hold no secret: whoever runs the agent may read them. */
+const BUNDLE_MODE = 0o644;
+
 const sequenceOf = (text: string): number => {
   if (/^[1-9]\d{0,15}$/.test(text) && Number.isSafeInteger(Number(text))) return Number(text);
   throw new AppError<CliErrorCode>('ERR_CLI_USAGE', `--sequence '${text}' is not a positive integer`);
 };
 
-/** One more than that of the bundle which is about to be replaced. */
-const sequenceAfter = async (file: string): Promise<number> => {
-  let bytes: Buffer;
+const readBundleFile = (file: string): Buffer => {
   try {
-    bytes = readFileSync(file);
+    return readFileSync(file);
   } catch (cause) {
-    throw new AppError<CliErrorCode>('ERR_CLI_USAGE', `--after ${file} cannot be read: ${messageOf(cause)}`, {
-      cause,
-    });
+    const message = `bundle ${file} cannot be read: ${messageOf(cause)}`;
+    throw new AppError<CliErrorCode>('ERR_CLI_USAGE', message, { cause });
   }
-  return (await readSequence(bytes)) + 1;
 };
+
+/** One more than that of the bundle which is about to be replaced. */
+const sequenceAfter = async (file: string): Promise<number> => (await readSequence(readBundleFile(file))) + 1;
 
 const wantedSequence = async ({ sequence, after }: BuildFlags): Promise<number | undefined> => {
   if (sequence !== undefined && after !== undefined) {
@@ -54,6 +63,21 @@ const build = async (directory: string, flags: BuildFlags, command: Command): Pr
   output.document({ file, bytes: bytes.length, sequence, revision, rules, vectors });
   const counts = `${String(rules)} rules, ${String(vectors)} vectors`;
   output.line(`${file}: sequence ${String(sequence)}, revision '${revision}', ${counts}`);
+};
+
+interface RollbackFlags {
+  readonly after: string;
+  readonly output: string;
+}
+
+const rollback = async (old: string, flags: RollbackFlags, command: Command): Promise<void> => {
+  const output = outputOf(command);
+  const file = resolve(flags.output);
+  const sequence = await sequenceAfter(flags.after);
+  const { bytes, revision } = await renumberBundle(readBundleFile(old), sequence);
+  writeFileAtomically(file, bytes, BUNDLE_MODE);
+  output.document({ file, bytes: bytes.length, sequence, revision });
+  output.line(`${file}: sequence ${String(sequence)}, revision '${revision}', not signed`);
 };
 
 const check = async (directory: string, _flags: object, command: Command): Promise<void> => {
@@ -82,6 +106,17 @@ export const policyCommand = (program: Command): void => {
     .description('check a policy directory: opa, formatting, our lints; connects to nothing, needs opa')
     .argument('<dir>', 'policy directory')
     .action(check);
+  policy
+    .command('rollback')
+    .summary('an old bundle under a new sequence')
+    .description(
+      'Writes the content of an old bundle under a sequence that agents take, unsigned: sign and roll it out like a ' +
+        'new one. Connects to nothing, needs no opa.',
+    )
+    .argument('<bundle>', 'the old bundle')
+    .requiredOption('--after <bundle>', 'the bundle that is active now')
+    .requiredOption('-o, --output <file>', 'bundle to write')
+    .action(rollback);
   signCommand(policy);
   rolloutCommands(policy);
 };

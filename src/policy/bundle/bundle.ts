@@ -21,7 +21,7 @@ export const BUNDLE_FILE = {
   catalog: 'catalog.json',
 } as const;
 
-const manifestSchema = z.object({
+const manifestSchema = z.looseObject({
   revision: z.string().max(256),
   roots: z.array(z.string()).min(1),
   rego_version: z.number().int().optional(),
