@@ -69,7 +69,8 @@ const readBody = async (response: IncomingMessage): Promise<Buffer> => {
 
 const answerOf = async (request: BundleRequest, response: IncomingMessage): Promise<BundleAnswer> => {
   const { statusCode: status = 0, headers } = response;
-  const holds = request.waitSeconds !== undefined && headers['content-type'] === LONG_POLL_TYPE;
+  const holds =
+    request.waitSeconds !== undefined && headers['content-type']?.split(';')[0]?.trim() === LONG_POLL_TYPE;
   if (status === NOT_MODIFIED) {
     if (request.etag === undefined)
       throw failed('the server says that nothing changed, and was not asked that');

@@ -23,6 +23,8 @@ const READABLE_FILES: Readonly<Record<ProcessKind, readonly string[]>> = {
     'policy.bundle_file',
     'policy.bundle_service.ca_file',
     'policy.bundle_service.token_file',
+    'policy.bundle_service.client_cert_file',
+    'policy.bundle_service.client_key_file',
   ],
   gateway: ['ca_file'],
 };

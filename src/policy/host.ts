@@ -400,10 +400,12 @@ export class PolicyHost implements Decider {
   #reject(thrown: unknown): void {
     const { clock, logger } = this.#options;
     const code = isAppError(thrown) ? thrown.code : ('ERR_POLICY_BUNDLE' satisfies PolicyErrorCode);
-    this.#rejected = { atMs: clock.nowMs(), code, message: messageOf(thrown) };
-    const { message } = this.#rejected;
+    const message = messageOf(thrown);
+    const isNews = this.#rejected?.message !== message;
+    this.#rejected = { atMs: clock.nowMs(), code, message };
     const source = this.#sourceName;
-    logger.error({ source, code, cause: message }, 'policy bundle refused; the one before stays');
+    // A server gives what was refused again at every poll.
+    if (isNews) logger.error({ source, code, cause: message }, 'policy bundle refused; the one before stays');
     for (const call of this.#rejectedListeners) call(this.#rejected);
   }
 }
