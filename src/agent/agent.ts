@@ -36,6 +36,7 @@ import { LiveStreams } from './live-streams.ts';
 import { policyTimeIn } from './local-time.ts';
 import { agentMetrics } from './metrics.ts';
 import { Opener } from './opener.ts';
+import { PolicyIntake } from './policy-intake.ts';
 import { watchPolicy } from './policy-watch.ts';
 import type { AgentProcess } from './process.ts';
 import { Publisher } from './publisher.ts';
@@ -100,6 +101,7 @@ class Agent implements AgentProcess {
   readonly #agentInput: { name: string; instance: string; labels: Record<string, string>; version: string };
   #config: AgentConfig;
   #status: StatusServer | undefined;
+  readonly #intake: PolicyIntake;
   #stopTrying: () => void = () => undefined;
   #draining: CloseReason | undefined;
   #closing: Promise<void> | undefined;
@@ -140,6 +142,8 @@ class Agent implements AgentProcess {
       },
       creditStalls: () => this.#connector.links.reduce((sum, link) => sum + link.stats().creditStalls, 0),
       decisionQueue: () => this.#policy.pendingCount,
+      isBundleHeld: () => host.status().held !== undefined,
+      bundleAgeMs: () => host.status().freshness.ageMs,
       audit: () => {
         const health = audit.health();
         return {
@@ -244,6 +248,17 @@ class Agent implements AgentProcess {
       login: deps.login ?? ((options) => new NodeLogin(options)),
       openLink: deps.openLink ?? openDataLink,
     });
+    this.#intake = new PolicyIntake({
+      config,
+      host,
+      audit,
+      clock,
+      logger,
+      streams: this.#streams,
+      now,
+      guard: () => this.#guard.settings,
+      onFetched: (result) => metrics.bundleFetches.inc({ result }),
+    });
     this.#denialFlush = clock.every(DENIAL_WINDOW_MS, () => this.#opener.flushDenials(false)).unref();
     this.#expiry = clock
       .every(EXPIRE_EVERY_MS, () => void revocations.expire(this.#connector.lastSyncMs()))
@@ -281,6 +296,7 @@ class Agent implements AgentProcess {
         for (const login of this.#connector.logins) login.reportHealth(this.#health());
       },
     });
+    this.#intake.start();
     this.#connector.start();
   }
 
@@ -346,6 +362,7 @@ class Agent implements AgentProcess {
     this.#expiry.cancel();
     this.#opener.flushDenials(true);
     this.#stopTrying();
+    await this.#intake.close();
     this.#guard.close();
     this.#wheel.close();
     await this.#host.close();
@@ -400,6 +417,7 @@ class Agent implements AgentProcess {
       streams: this.#streams.count,
       openings: this.#slots.inUse,
       policy: this.#host.status(),
+      bundleSource: this.#intake.sourceStatus(),
       isAuditAvailable: this.#audit.available(),
       audit: this.#audit.health(),
       revocations: this.#revocations.size,

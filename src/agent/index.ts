@@ -1,3 +1,4 @@
+export { askToActivate } from './activate-requests.ts';
 export { type AgentDeps, startAgent } from './agent.ts';
 export { type AgentConfig, agentConfigSchema } from './config.ts';
 export type { AgentErrorCode } from './errors.ts';

@@ -1,4 +1,4 @@
-import { AppError, canonicalAddress, parseAddress, withoutZone } from '../runtime/index.ts';
+import { AppError, canonicalAddress, isMapped, parseAddress, withoutZone } from '../runtime/index.ts';
 import type { PolicyErrorCode } from './errors.ts';
 
 /** Most candidate addresses of one decision; further ones of the resolver are not considered. */

@@ -384,6 +384,8 @@ export class MemoryWorld implements Wires {
       linkRttMs: () => undefined,
       creditStalls: () => 0,
       decisionQueue: () => 0,
+      isBundleHeld: () => false,
+      bundleAgeMs: () => 0,
       audit: () => ({ spoolBytes: 0, oldestSeconds: 0, dropped: 0 }),
     });
     const shared = { clock, wheel, logger: silentLogger, audit };
