@@ -10,6 +10,8 @@ import type { FromWorker, PipeCounts, ToWorker } from './messages.ts';
 export const WORKER_CUT_MS = 2_000;
 /** A worker that says nothing for this long is killed; it speaks every second. */
 export const WORKER_SILENT_MS = 15_000;
+/** A worker that hears nothing of its node for this long ends; it hears every second. */
+export const NODE_SILENT_MS = WORKER_SILENT_MS;
 
 export interface WorkerEvents {
   /** It can carry pipes. */
@@ -72,7 +74,9 @@ export class PipeWorkerProcess {
   }
 
   tick(nowMs: number): void {
-    if (this.#isOver || nowMs - this.#heardMs < WORKER_SILENT_MS) return;
+    if (this.#isOver) return;
+    this.#sayAlive();
+    if (nowMs - this.#heardMs < WORKER_SILENT_MS) return;
     this.#heardMs = nowMs;
     this.#stuck(`pipe worker has been silent for ${WORKER_SILENT_MS} ms`);
   }
@@ -90,6 +94,7 @@ export class PipeWorkerProcess {
     switch (message.t) {
       case 'ready':
         this.#isReady = true;
+        this.#sayAlive();
         this.#events.onReady();
         return;
       case 'counts':
@@ -119,6 +124,11 @@ export class PipeWorkerProcess {
       });
     }
     this.#cuts.push(id);
+  }
+
+  #sayAlive(): void {
+    const message: ToWorker = { t: 'alive', forMs: NODE_SILENT_MS };
+    this.#child.send(message, () => undefined);
   }
 
   #stuck(why: string): void {

@@ -7,7 +7,8 @@ import { BytePipe } from '../../../src/relay/byte-pipe.ts';
 import type { LinkPipe, PipeEnd } from '../../../src/relay/link-pipe.ts';
 import { WORKER_CUT_MS, WORKER_SILENT_MS } from '../../../src/relay/workers/pipe-worker-process.ts';
 import { PipeWorkers } from '../../../src/relay/workers/pipe-workers.ts';
-import { type Clock, silentLogger, systemClock } from '../../../src/runtime/index.ts';
+import type { FromWorker, ToWorker } from '../../../src/relay/workers/messages.ts';
+import { type Clock, silentLogger, startProcess, systemClock } from '../../../src/runtime/index.ts';
 import { eventually } from '../../support/eventually.ts';
 
 const opened: (() => unknown)[] = [];
@@ -260,4 +261,39 @@ test('a worker ends, and what it carries is reset, when its node is gone', async
   await workers.close();
   await closed;
   assert.equal(isRunning(pid), false);
+});
+
+test('a worker whose node is there and says nothing any more resets what it carries, and ends', async () => {
+  const server = createServer({ pauseOnConnect: true }).listen(0, '127.0.0.1');
+  opened.push(() => server.close());
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  const pair = async (): Promise<{ near: Socket; far: Socket }> => {
+    const accepted = once(server, 'connection');
+    const near = connect({ port, host: '127.0.0.1' });
+    opened.push(() => near.destroy());
+    const [far] = (await accepted) as [Socket];
+    return { near, far };
+  };
+  const worker = startProcess(new URL('../../../src/relay/workers/pipe-worker.ts', import.meta.url));
+  opened.push(() => worker.kill('SIGKILL'));
+  const exit = once(worker, 'exit');
+  await once(worker, 'message');
+  const heard: FromWorker[] = [];
+  worker.on('message', (message: FromWorker) => heard.push(message));
+  const tell = (message: ToWorker, socket?: Socket): boolean => worker.send(message, socket);
+  tell({ t: 'alive', forMs: 3_000 });
+  const [gateway, agent] = [await pair(), await pair()];
+  tell({ t: 'carrier', id: 1, side: 'gateway', head: Buffer.from('x') }, gateway.far);
+  tell({ t: 'carrier', id: 1, side: 'agent', head: Buffer.alloc(0) }, agent.far);
+  await once(agent.near, 'data');
+  // Each word of the node counts anew.
+  await eventually('four reports of the worker', () => {
+    tell({ t: 'alive', forMs: 3_000 });
+    return heard.filter(({ t }) => t === 'counts').length >= 4 ? true : undefined;
+  });
+  const closed = Promise.all([closeCode(gateway.near), closeCode(agent.near)]);
+  assert.deepEqual(await exit, [0, null]);
+  await closed;
+  assert.ok(heard.some((message) => message.t === 'ended' && message.end.kind === 'cut'));
 });
