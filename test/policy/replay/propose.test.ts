@@ -28,12 +28,8 @@ test('every proposed rule has an id of its own, whatever connections and princip
   observations.add(stream('orders-db', 'reader'));
   const proposals = propose(observations.all(), { owner: 'sec@example.com', expires: 'never' });
   const ids = proposals.flatMap(({ rego }) => [...rego.matchAll(/\{id: ([^,]+),/g)].map(([, id]) => id));
-  assert.deepEqual(ids, [
-    'orders-publish',
-    'orders-db-reader',
-    'orders-db-publish',
-    'orders-db-reader-2',
-  ]);
+  assert.deepEqual(ids, ['orders-publish', 'orders-db-reader', 'orders-db-publish', 'orders-db-reader-2']);
   for (const { rego, vectors } of proposals)
-    for (const [, id] of rego.matchAll(/\{id: ([^,]+),/g)) assert.match(vectors, new RegExp(`name: ${id ?? ''} `));
+    for (const [, id] of rego.matchAll(/\{id: ([^,]+),/g))
+      assert.match(vectors, new RegExp(`name: ${id ?? ''} `));
 });
