@@ -3,6 +3,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { afterEach, test } from 'node:test';
+import { pino } from 'pino';
 import { BytePipe } from '../../../src/relay/byte-pipe.ts';
 import type { LinkPipe, PipeEnd } from '../../../src/relay/link-pipe.ts';
 import { WORKER_CUT_MS, WORKER_SILENT_MS } from '../../../src/relay/workers/pipe-worker-process.ts';
@@ -233,6 +234,25 @@ test('a worker that does not confirm a cut is killed, and the cut is done', asyn
   await Promise.all([closeCode(joined.gateway), closeCode(joined.agent)]);
 });
 
+test('a worker that is being killed gets no link any more, and is complained of once', async () => {
+  const clock = new HurriedClock();
+  const complaints: string[] = [];
+  const logger = pino({}, { write: (line: string) => complaints.push(line) });
+  const workers = new PipeWorkers({ count: 1, clock, logger });
+  opened.push(() => workers.close());
+  await workers.start();
+  const [first, second] = [await join(workers), await join(workers)];
+  const pid = workers.status()[0]?.pid ?? 0;
+  process.kill(pid, 'SIGSTOP');
+  opened.push(() => isRunning(pid) && process.kill(pid, 'SIGKILL'));
+  const settled = [first.pipe.cut(), second.pipe.cut()];
+  clock.hurry(WORKER_CUT_MS);
+  assert.equal(workers.status()[0]?.state, 'down');
+  assert.ok((await join(workers)).pipe instanceof BytePipe);
+  await Promise.all(settled);
+  assert.equal(complaints.filter((text) => text.includes('did not confirm a cut')).length, 1);
+});
+
 test('a worker that says nothing any more is killed', async () => {
   const clock = new HurriedClock();
   const workers = await startWorkers(1, clock);
@@ -240,9 +260,22 @@ test('a worker that says nothing any more is killed', async () => {
   const pid = workers.status()[0]?.pid ?? 0;
   process.kill(pid, 'SIGSTOP');
   opened.push(() => isRunning(pid) && process.kill(pid, 'SIGKILL'));
-  clock.hurry(WORKER_SILENT_MS);
-  workers.tick();
+  for (let ms = 0; ms < WORKER_SILENT_MS; ms += 1_000) {
+    clock.hurry(1_000);
+    workers.tick();
+  }
   assert.deepEqual(await joined.end, { kind: 'lost' });
+});
+
+test('a pause of the whole machine is no silence of a worker', async () => {
+  const clock = new HurriedClock();
+  const workers = await startWorkers(1, clock);
+  const joined = await join(workers);
+  clock.hurry(10 * WORKER_SILENT_MS);
+  workers.tick();
+  assert.equal(workers.status()[0]?.state, 'up');
+  joined.gateway.write('alive');
+  await once(joined.agent, 'data');
 });
 
 test('while no worker is up the node carries a pipe itself', async () => {
