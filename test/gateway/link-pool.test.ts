@@ -277,9 +277,8 @@ test('who found a new link full is served by one that has room again', async () 
   const waiters = [waiterFor(), waiterFor()];
   const [fills, waits] = waiters;
   assert.ok(fills !== undefined && waits !== undefined);
-  const serve = fills.serve;
   fills.serve = (link) => {
-    serve(link);
+    fills.link = link;
     first.isOpenable = true;
     const second = rig.links[1];
     if (second !== undefined) second.isOpenable = false;
