@@ -13,7 +13,7 @@ export const WORKER_SILENT_MS = 15_000;
 /** Most that one look counts: after a pause of this process, or of the machine, the worker's word is unread. */
 const MAX_TICK_MS = 2_000;
 /** A worker that hears nothing of its node for this long ends; it hears every second. */
-export const NODE_SILENT_MS = WORKER_SILENT_MS;
+const NODE_SILENT_MS = 15_000;
 
 export interface WorkerEvents {
   /** It can carry pipes. */
