@@ -79,7 +79,12 @@ const inputOf = (number: number): PolicyInputBase => ({
 const guard: GuardSettings = { allowLoopbackPorts: new Set(), ownListeners: [], allowAuditDatabase: false };
 
 const loadedMs = performance.now();
-const host = await PolicyHost.open({ bundleFile, dataFile, clock: systemClock, logger: silentLogger });
+const host = await PolicyHost.open({
+  source: { file: bundleFile },
+  dataFile,
+  clock: systemClock,
+  logger: silentLogger,
+});
 const openMs = performance.now() - loadedMs;
 
 let number = 0;

@@ -61,7 +61,7 @@ const server = await startPostgres();
 const { owner, writer } = await auditDatabase(server);
 await ensureReaderRole(owner, 'reader_1', TEST_PASSWORD);
 const host = await PolicyHost.open({
-  bundleFile,
+  source: { file: bundleFile },
   clock: systemClock,
   logger: silentLogger,
   openWaitMs: HOUR_MS,

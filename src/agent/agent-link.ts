@@ -42,7 +42,7 @@ export interface AgentLinkDeps {
   open(incoming: IncomingOpen, link: StreamLink): void;
   /** The target as published at the link's node under the link's listener credential; undefined when not. */
   target(link: AgentLink): { readonly host: string; readonly port: number } | undefined;
-  /** Why neither of the link's keys may be used any more; undefined when they may. */
+  /** Why what the link stands on may not be used any more; undefined when it may. */
   revoked(offer: LinkOffer): CloseReason | undefined;
   onEnd(link: AgentLink): void;
 }
@@ -184,11 +184,6 @@ export class AgentLink implements StreamLink {
     else this.#waiting.push(call);
   }
 
-  /** True when the link stands on that key, as sender or as listener. */
-  standsOn(keyId: string): boolean {
-    return this.offer.sender.id === keyId || this.offer.listener.id === keyId;
-  }
-
   /** Cuts every stream and the link itself in this tick. */
   cut(reason: CloseReason): void {
     this.#endReason ??= reason;
@@ -224,7 +219,8 @@ export class AgentLink implements StreamLink {
     if (reason !== 'link_lost') this.#endReason ??= reason;
     this.#deps.onEnd(this);
     if (this.#endReason !== undefined) this.#record();
-    else this.#deps.wheel.after(END_NOTICE_MS, () => this.#record());
+    // After a turn of the loop: a notice that has come while the process was busy is read first.
+    else this.#deps.wheel.after(END_NOTICE_MS, () => setImmediate(() => this.#record()));
   }
 
   #record(): void {

@@ -3,6 +3,7 @@ import type { PolicyStatus } from '../policy/index.ts';
 import type { LoginState } from '../protocol/index.ts';
 import type { Readiness } from '../runtime/index.ts';
 import type { AgentLink } from './agent-link.ts';
+import type { BundleSourceStatus } from './bundle-source.ts';
 import type { FailureLog } from './failures.ts';
 import type { PublicationStatus } from './publication.ts';
 
@@ -20,13 +21,17 @@ export interface AgentView {
   readonly streams: number;
   readonly openings: number;
   readonly policy: PolicyStatus;
+  /** Of `bundle_url`; undefined when the bundle is a file. */
+  readonly bundleSource: BundleSourceStatus | undefined;
   readonly isAuditAvailable: boolean;
   readonly audit: AuditHealth;
   readonly revocations: number;
+  readonly areRevocationsFull: boolean;
   readonly failures: FailureLog;
 }
 
 const FAILURES_SHOWN = 5;
+const SECOND_MS = 1_000;
 
 const loginView = (login: LoginState): object => {
   if (login.kind === 'up') {
@@ -53,15 +58,48 @@ const loginView = (login: LoginState): object => {
   };
 };
 
+const silence = ({ policy, bundleSource }: AgentView): string => {
+  const { ageMs, maxAgeMs } = policy.freshness;
+  const since =
+    ageMs === undefined ? 'was never heard' : `is silent for ${String(Math.floor(ageMs / SECOND_MS))} s`;
+  const limit = `the limit is ${String((maxAgeMs ?? 0) / SECOND_MS)} s`;
+  const why = bundleSource?.lastError;
+  return `the source of the policy bundle ${since}, ${limit}${why === undefined ? '' : `: ${why}`}`;
+};
+
+const instant = (ms: number | undefined): string | null =>
+  ms === undefined ? null : new Date(ms).toISOString();
+
+/** Where the bundle comes from, and how old the word of its source is. */
+const sourceView = ({ policy, bundleSource }: AgentView): object => {
+  if (bundleSource === undefined) return { kind: 'file' };
+  const { ageMs, maxAgeMs, isStale } = policy.freshness;
+  const seconds = (ms: number | undefined): number | null =>
+    ms === undefined ? null : Math.floor(ms / SECOND_MS);
+  return {
+    kind: 'url',
+    url: bundleSource.url,
+    etag: bundleSource.etag ?? null,
+    last_attempt: instant(bundleSource.lastAttemptMs),
+    last_success: instant(bundleSource.lastSuccessMs),
+    last_error: bundleSource.lastError ?? null,
+    age_seconds: seconds(ageMs),
+    max_age_seconds: seconds(maxAgeMs),
+    stale: isStale,
+  };
+};
+
 /** Whether a stream of every configured connection would get past this agent now. */
 export const agentReadiness = (view: AgentView): Readiness => {
   const reasons: string[] = [];
   if (view.isDraining) reasons.push('the agent is shutting down');
   if (view.policy.active === undefined) {
-    reasons.push(
-      `no policy bundle is active${view.policy.rejected === undefined ? '' : `: ${view.policy.rejected.message}`}`,
-    );
+    const why = view.policy.rejected?.message ?? view.bundleSource?.lastError;
+    reasons.push(`no policy bundle is active${why === undefined ? '' : `: ${why}`}`);
   }
+  if (view.areRevocationsFull)
+    reasons.push(`it keeps ${view.revocations} revocations, as many as it may, and serves nothing`);
+  if (view.policy.freshness.isStale) reasons.push(silence(view));
   if (!view.isAuditAvailable) reasons.push(`audit takes no decision: the spool is ${view.audit.spool}`);
   if (!view.logins.some(({ kind }) => kind === 'up')) {
     const first = view.logins.find((login) => login.kind === 'connecting');
@@ -98,7 +136,7 @@ export const agentStatus = (view: AgentView): object => ({
     rtt_ms: link.stats().rttMs ?? null,
   })),
   streams: { open: view.streams, opening: view.openings - view.streams },
-  policy: view.policy,
+  policy: { ...view.policy, source: sourceView(view) },
   audit: view.audit,
   revocations: view.revocations,
   failures: view.failures.latest(FAILURES_SHOWN),

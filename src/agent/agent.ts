@@ -1,4 +1,5 @@
 import type { AuditLog } from '../audit/index.ts';
+import { agentSubjectIds, connectionSubjectId } from '../identity/index.ts';
 import type { PolicyHost } from '../policy/index.ts';
 import { NodeLogin, openDataLink, type OwnParty } from '../protocol/index.ts';
 import {
@@ -22,7 +23,7 @@ import { agentReadiness, agentStatus, type AgentView } from './agent-status.ts';
 import type { AgentConfig } from './config.ts';
 import { Connector, type MakeLogin } from './connector.ts';
 import { watchClock } from './clock-watch.ts';
-import { type AgentCredentials, readAuthorities, readCredentials } from './credentials.ts';
+import { type AgentCredentials, changedKeys, readAuthorities, readCredentials } from './credentials.ts';
 import { DENIAL_WINDOW_MS, DenialGate } from './denial-gate.ts';
 import { type Connect, connectTcp } from './dialler.ts';
 import { recheckEvent } from './events.ts';
@@ -35,6 +36,7 @@ import { LiveStreams } from './live-streams.ts';
 import { policyTimeIn } from './local-time.ts';
 import { agentMetrics } from './metrics.ts';
 import { Opener } from './opener.ts';
+import { PolicyIntake } from './policy-intake.ts';
 import { watchPolicy } from './policy-watch.ts';
 import type { AgentProcess } from './process.ts';
 import { Publisher } from './publisher.ts';
@@ -58,6 +60,8 @@ export interface AgentDeps {
 
 /** Failures are told to the relay nodes together, at most this late. */
 const NEWS_DELAY_MS = 100;
+/** How often revocations are dropped that no node tells any more. */
+const EXPIRE_EVERY_MS = 60 * 60 * 1_000;
 /** The audit database gets this long at the end. */
 const FLUSH_MS = 2_000;
 
@@ -92,10 +96,12 @@ class Agent implements AgentProcess {
   readonly #opener: Opener;
   readonly #clockWatch: Timer;
   readonly #denialFlush: Timer;
+  readonly #expiry: Timer;
   readonly #startedMs: number;
   readonly #agentInput: { name: string; instance: string; labels: Record<string, string>; version: string };
   #config: AgentConfig;
   #status: StatusServer | undefined;
+  readonly #intake: PolicyIntake;
   #stopTrying: () => void = () => undefined;
   #draining: CloseReason | undefined;
   #closing: Promise<void> | undefined;
@@ -136,6 +142,8 @@ class Agent implements AgentProcess {
       },
       creditStalls: () => this.#connector.links.reduce((sum, link) => sum + link.stats().creditStalls, 0),
       decisionQueue: () => this.#policy.pendingCount,
+      isBundleHeld: () => host.status().held !== undefined,
+      bundleAgeMs: () => host.status().freshness.ageMs,
       audit: () => {
         const health = audit.health();
         return {
@@ -183,8 +191,12 @@ class Agent implements AgentProcess {
         agent: { streams: this.#slots.inUse },
       }),
       pinned: (connection) => credentials.pins.get(connection),
-      revoked: (keyId) => revocations.reasonFor(keyId),
+      revoked: ({ key_id, connection_id }) =>
+        [key_id, ...agentSubjectIds(config.name, instance.instance), connectionSubjectId(connection_id)]
+          .map((id) => revocations.reasonFor(id))
+          .find((reason) => reason !== undefined),
       port: (node) => this.#connector.login(node),
+      onOffered: (node, handle) => this.#connector.keys.onOffered(node, handle),
     });
     this.#opener = new Opener({
       agentName: config.name,
@@ -204,7 +216,7 @@ class Agent implements AgentProcess {
       limits: () => openLimits(this.#config),
       guard: () => this.#guard.settings,
       now,
-      barred: () => this.#draining,
+      barred: () => this.#barred(),
     });
     const own: OwnParty = {
       name: config.name,
@@ -230,13 +242,27 @@ class Agent implements AgentProcess {
       publisher: this.#publisher,
       streams: this.#streams,
       metrics,
-      barred: () => this.#draining,
+      barred: () => this.#barred(),
       open: (incoming, link) => this.#opener.open(incoming, link),
       health: () => this.#health(),
       login: deps.login ?? ((options) => new NodeLogin(options)),
       openLink: deps.openLink ?? openDataLink,
     });
+    this.#intake = new PolicyIntake({
+      config,
+      host,
+      audit,
+      clock,
+      logger,
+      streams: this.#streams,
+      now,
+      guard: () => this.#guard.settings,
+      onFetched: (result) => metrics.bundleFetches.inc({ result }),
+    });
     this.#denialFlush = clock.every(DENIAL_WINDOW_MS, () => this.#opener.flushDenials(false)).unref();
+    this.#expiry = clock
+      .every(EXPIRE_EVERY_MS, () => void revocations.expire(this.#connector.lastSyncMs()))
+      .unref();
     this.#clockWatch = watchClock(clock, (stepMs) => {
       logger.warn({ step_ms: stepMs }, 'the wall clock was set');
       audit.note({ type: 'agent.clock_step', subject: this.#subject(), data: { step_ms: stepMs } });
@@ -270,6 +296,7 @@ class Agent implements AgentProcess {
         for (const login of this.#connector.logins) login.reportHealth(this.#health());
       },
     });
+    this.#intake.start();
     this.#connector.start();
   }
 
@@ -290,11 +317,14 @@ class Agent implements AgentProcess {
   }
 
   async reload(config: AgentConfig): Promise<void> {
-    const { config: taken, ignored } = reloaded(this.#config, config);
+    const { logger } = this.#deps;
+    const keys = changedKeys(this.#config, config, logger);
+    const { config: taken, ignored } = reloaded(this.#config, config, keys !== undefined);
     if (ignored.length > 0) {
-      this.#deps.logger.warn({ keys: ignored }, 'these settings change with a restart only');
+      logger.warn({ keys: ignored }, 'these settings change with a restart only');
     }
     this.#config = taken;
+    for (const { handle, next } of keys ?? []) this.#connector.keys.change(handle, next);
     this.#agentInput.labels = taken.labels;
     this.#slots.setLimits(slotLimits(this.#config));
     await this.#forgetAsAsked();
@@ -329,8 +359,10 @@ class Agent implements AgentProcess {
     await this.#connector.close();
     this.#clockWatch.cancel();
     this.#denialFlush.cancel();
+    this.#expiry.cancel();
     this.#opener.flushDenials(true);
     this.#stopTrying();
+    await this.#intake.close();
     this.#guard.close();
     this.#wheel.close();
     await this.#host.close();
@@ -346,16 +378,21 @@ class Agent implements AgentProcess {
     await this.#status?.close();
   }
 
+  /** Why nothing new is served. Other agents may have room for what this one cannot keep. */
+  #barred(): CloseReason | undefined {
+    return this.#draining ?? (this.#revocations.isFull ? 'overloaded' : undefined);
+  }
+
   #subject(): { namespace: string; agent: string } {
     return { namespace: this.#config.namespace, agent: this.#config.name };
   }
 
-  #health(): { healthy_nodes: string[]; streams: number; bundle_sha256?: string } {
+  #health(): { healthy_nodes: string[]; streams: number; bundle_sha256?: string; bundle_sequence?: number } {
     const active = this.#host.active;
     return {
       healthy_nodes: this.#connector.healthyNodes(),
       streams: this.#streams.count,
-      ...(active === undefined ? {} : { bundle_sha256: active.sha256 }),
+      ...(active === undefined ? {} : { bundle_sha256: active.sha256, bundle_sequence: active.sequence }),
     };
   }
 
@@ -380,9 +417,11 @@ class Agent implements AgentProcess {
       streams: this.#streams.count,
       openings: this.#slots.inUse,
       policy: this.#host.status(),
+      bundleSource: this.#intake.sourceStatus(),
       isAuditAvailable: this.#audit.available(),
       audit: this.#audit.health(),
       revocations: this.#revocations.size,
+      areRevocationsFull: this.#revocations.isFull,
       failures: this.#failures,
     };
   }

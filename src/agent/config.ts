@@ -1,4 +1,6 @@
 import { z } from 'zod';
+import { SIGNATURE_ALGORITHMS, verificationKey } from '../policy/index.ts';
+import { messageOf } from '../runtime/index.ts';
 
 /** Longest connection, agent and gateway name (product.md: `[a-z0-9-]{1,63}`). */
 const NAME = /^[a-z0-9-]{1,63}$/;
@@ -14,6 +16,16 @@ export const DEFAULT_OPEN_TIMEOUT_SECONDS = 15;
 export const DEFAULT_CONNECT_TIMEOUT_SECONDS = 5;
 /** Streams may finish this long after SIGTERM (protocol.md, Liveness). */
 export const DEFAULT_DRAIN_SECONDS = 30;
+/** Keys that sign bundles: today's, and those that take over or give way. */
+const MAX_BUNDLE_KEYS = 16;
+const MAX_KEY_ID = 128;
+/** `bundle_url` is asked again after a random time between these. */
+const DEFAULT_MIN_POLL_SECONDS = 30;
+const DEFAULT_MAX_POLL_SECONDS = 60;
+const MAX_LONG_POLL_SECONDS = 600;
+/** policy.md, Bundles: max_close. */
+const DEFAULT_MAX_CLOSE_PERCENT = 20;
+const PERCENT = 100;
 
 const port = z.int().min(1).max(MAX_PORT);
 const name = z.string().regex(NAME, 'lower-case letters, digits and dashes, at most 63');
@@ -49,6 +61,90 @@ const connectionSchema = z.strictObject({
   target: z.string().optional(),
 });
 
+/** A public key whose signatures of bundles count, `public_key_file` or its text. */
+const bundleKeySchema = z
+  .strictObject({
+    id: z.string().min(1).max(MAX_KEY_ID),
+    algorithm: z.enum(SIGNATURE_ALGORITHMS),
+    public_key: z.string().min(1),
+  })
+  .superRefine(({ id, algorithm, public_key }, context) => {
+    try {
+      verificationKey(id, algorithm, public_key);
+    } catch (error) {
+      context.addIssue({ code: 'custom', path: ['public_key'], message: messageOf(error) });
+    }
+  });
+
+const isLoopback = (host: string): boolean =>
+  host === 'localhost' || host === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(host);
+
+/** https, or http on this machine; what it asks with is in `bundle_service`, never in the address. */
+const bundleUrlSchema = z.string().refine((text) => {
+  if (!URL.canParse(text)) return false;
+  const { protocol, hostname, username, password, hash } = new URL(text);
+  const isPlain = username === '' && password === '' && hash === '';
+  return isPlain && (protocol === 'https:' || (protocol === 'http:' && isLoopback(hostname)));
+}, 'an https address without user, password and fragment (http on loopback only)');
+
+/** How `bundle_url` is asked. The files are read at each request, so that they may be renewed in place. */
+const bundleServiceSchema = z
+  .strictObject({
+    /** Sent as `Authorization: Bearer`. */
+    token_file: z.string().optional(),
+    /** Certificates that vouch for the server; default: the system's. */
+    ca_file: z.string().optional(),
+    client_cert_file: z.string().optional(),
+    client_key_file: z.string().optional(),
+    min_delay_seconds: seconds.default(DEFAULT_MIN_POLL_SECONDS),
+    max_delay_seconds: seconds.default(DEFAULT_MAX_POLL_SECONDS),
+    /** The server may hold its answer this long, if it can; absent: it is not asked to. */
+    long_poll_seconds: z.int().positive().max(MAX_LONG_POLL_SECONDS).optional(),
+  })
+  .refine(
+    ({ client_cert_file: cert, client_key_file: key }) => (cert === undefined) === (key === undefined),
+    {
+      path: ['client_cert_file'],
+      message: 'client_cert_file and client_key_file go together',
+    },
+  )
+  .refine(({ min_delay_seconds: min, max_delay_seconds: max }) => min <= max, {
+    path: ['min_delay_seconds'],
+    message: 'min_delay_seconds is over max_delay_seconds',
+  });
+
+const policySchema = z
+  .strictObject({
+    /** A bundle on this machine, watched; or, instead, */
+    bundle_file: z.string().min(1).optional(),
+    /** a bundle on a server, fetched again and again. */
+    bundle_url: bundleUrlSchema.optional(),
+    bundle_service: bundleServiceSchema.default(() => bundleServiceSchema.parse({})),
+    /** Everything is denied when `bundle_url` has been silent for this long. */
+    max_bundle_age_seconds: seconds.optional(),
+    /** An activation that would close a larger share of the live streams (and more than 10) waits to be confirmed. */
+    max_close_percent: z.number().min(0).max(PERCENT).default(DEFAULT_MAX_CLOSE_PERCENT),
+    data_file: z.string().optional(),
+    require_signed: z.boolean().default(true),
+    keys: z
+      .array(bundleKeySchema)
+      .max(MAX_BUNDLE_KEYS)
+      .refine((keys) => new Set(keys.map(({ id }) => id)).size === keys.length, 'each key needs its own id')
+      .default([]),
+  })
+  .refine(({ require_signed, keys }) => !require_signed || keys.length > 0, {
+    path: ['keys'],
+    message: 'require_signed is set (it is the default): name the public keys that sign bundles',
+  })
+  .refine(({ bundle_file: file, bundle_url: url }) => (file === undefined) !== (url === undefined), {
+    path: ['bundle_file'],
+    message: 'give either bundle_file or bundle_url',
+  })
+  .refine(({ bundle_url: url, max_bundle_age_seconds: age }) => age === undefined || url !== undefined, {
+    path: ['max_bundle_age_seconds'],
+    message: 'max_bundle_age_seconds is for bundle_url; a file is never silent',
+  });
+
 const auditSchema = z.strictObject({
   database_url: z.string().optional(),
   spool_dir: z.string().min(1),
@@ -83,11 +179,7 @@ export const agentConfigSchema = z.strictObject({
   /** PEM file with the certificates that vouch for the relay; default: the system's. */
   ca_file: z.string().optional(),
   connections: z.array(connectionSchema).min(1),
-  policy: z.strictObject({
-    bundle_file: z.string().min(1),
-    data_file: z.string().optional(),
-    require_signed: z.boolean().default(true),
-  }),
+  policy: policySchema,
   audit: auditSchema,
   /** Ports on loopback that may be dialled although the guard refuses loopback. */
   allow_loopback: z.array(port).default([]),

@@ -1,4 +1,12 @@
+import { setMaxListeners } from 'node:events';
 import type { AuditLog } from '../audit/index.ts';
+import {
+  endsLink,
+  type LinkStanding,
+  standingIdsOf,
+  subjectIdOf,
+  subjectOfNotice,
+} from '../identity/index.ts';
 import type { PolicyInputBase } from '../policy/index.ts';
 import {
   type AuthenticatedPeer,
@@ -19,12 +27,14 @@ import {
 import {
   type Clock,
   type CloseReason,
+  isCloseReason,
   type LinkCertificate,
   type Logger,
   messageOf,
   type TimerWheel,
 } from '../runtime/index.ts';
 import { AgentLink, type AgentLinkDeps } from './agent-link.ts';
+import { KeyChanges, type KeyPort } from './key-changes.ts';
 import { LatelyEnded } from './lately-ended.ts';
 import type { LiveStreams } from './live-streams.ts';
 import type { AgentMetrics } from './metrics.ts';
@@ -40,7 +50,15 @@ export type MakeLogin = (
   options: NodeLoginOptions,
 ) => Pick<
   NodeLogin,
-  'start' | 'state' | 'close' | 'publish' | 'unpublish' | 'reportLinkFailed' | 'reportHealth'
+  | 'start'
+  | 'state'
+  | 'close'
+  | 'publish'
+  | 'unpublish'
+  | 'reportLinkFailed'
+  | 'reportHealth'
+  | 'attach'
+  | 'detach'
 >;
 
 export interface ConnectorDeps {
@@ -82,11 +100,15 @@ interface Node {
  */
 export const LEAVE_SHARE = 3 / 4;
 export const LEAVE_MS = 7_500;
+/** A node tells what is in force one by one behind a login; it is done within this. */
+const SYNC_TIME_MS = 60 * 60 * 1_000;
 
 /** Logins at every relay node, and the data links that came of their offers. */
 export class Connector {
   readonly #deps: ConnectorDeps;
   readonly #nodes = new Map<string, Node>();
+  /** What the logins hold while keys change. */
+  readonly keys: KeyChanges;
   readonly #links = new Map<string, AgentLink>();
   /** Closed links that still wait for the relay's word. */
   readonly #ending = new Map<string, AgentLink>();
@@ -100,6 +122,16 @@ export class Connector {
   constructor(deps: ConnectorDeps) {
     this.#deps = deps;
     this.#lately = new LatelyEnded(deps.clock);
+    // One listener per data link that is being opened; Node warns of a leak from the eleventh on.
+    setMaxListeners(0, this.#closing.signal);
+    this.keys = new KeyChanges({
+      sources: deps.credentials,
+      publisher: deps.publisher,
+      ports: () => this.#ports(),
+      links: () => this.links,
+      clock: deps.clock,
+      logger: deps.logger,
+    });
     for (const config of deps.relays) {
       const login = deps.login({
         node: config,
@@ -139,7 +171,7 @@ export class Connector {
 
   /** The connections that this agent was given credentials for. */
   get connections(): readonly string[] {
-    return [...new Set(this.#deps.credentials.flatMap(({ connection }) => connection ?? []))];
+    return [...new Set(this.keys.sources.flatMap(({ connection }) => connection ?? []))];
   }
 
   get links(): readonly AgentLink[] {
@@ -182,7 +214,10 @@ export class Connector {
         publisher.onDown(node);
       },
       onAttached: (credential) => publisher.onAttached(node, credential),
-      onCredentialRefused: ({ handle, detail }) => publisher.onCredentialRefused(node, handle, detail),
+      onCredentialRefused: ({ handle, detail }) => {
+        publisher.onCredentialRefused(node, handle, detail);
+        this.keys.onRefused(node, handle, detail);
+      },
       onConnection: (connection) => publisher.onConnection(node, connection),
       onConnectionGone: (name) => this.#onConnectionGone(node, name),
       onOffer: (offer) => {
@@ -241,18 +276,18 @@ export class Connector {
     return found > 0;
   }
 
-  /** Every stream of the key ends in this tick, whatever node its link runs over; the file is written after. */
-  #onRevoked(node: string, notice: RevokedNotice): { links: number; streams: number } {
+  /** Everything on the key, agent or connection ends in this tick, whatever node it runs over; the file is written after. */
+  #onRevoked(node: string, notice: RevokedNotice): { links: number; streams: number } | null {
     const { revocations, metrics, audit, clock, logger } = this.#deps;
     const startedMs = clock.monotonicMs();
-    const isNew = revocations.add(notice, node);
-    const reason = revocations.reasonFor(notice.key_id) ?? 'key_revoked';
-    const before = this.#lately.takenBy(notice.key_id, reason);
-    const hit = this.links.filter((link) => link.standsOn(notice.key_id));
-    const cut = this.#deps.streams.cut(reason, ({ link }) => {
-      const { sender, listener } = link.offer;
-      return sender.id === notice.key_id || listener.id === notice.key_id;
-    });
+    const kept = revocations.add(notice, node);
+    const subject = subjectOfNotice(notice);
+    const revoked = subjectIdOf(subject);
+    const told = isCloseReason(notice.reason) ? notice.reason : 'key_revoked';
+    const reason = revocations.reasonFor(revoked) ?? told;
+    const before = this.#lately.takenBy((link) => endsLink(subject, this.#standing(link.offer)), reason);
+    const hit = this.links.filter((link) => endsLink(subject, this.#standing(link.offer)));
+    const cut = this.#deps.streams.cut(reason, ({ link }) => endsLink(subject, this.#standing(link.offer)));
     for (const link of hit) link.cut(reason);
     // A cut link comes to stand among those that ended lately; it has been counted here.
     this.#lately.forget(hit);
@@ -261,21 +296,34 @@ export class Connector {
     const ms = clock.monotonicMs() - startedMs;
     metrics.revocationSeconds.observe(ms / MS_PER_SECOND);
     // What a node tells again at a login is mostly long past: it is kept, and noted only when it cut something.
-    if ((isNew && notice.again !== true) || links > 0) {
+    if ((kept === 'new' && notice.again !== true) || links > 0) {
       this.#deps.publisher.evaluateAll();
-      logger.warn({ key_id: notice.key_id, reason, links, streams, ms }, 'key revoked');
+      logger.warn({ revoked, reason, links, streams, ms }, 'revoked');
       audit.note({
         type: 'revocation.enforced',
         subject: {
           namespace: this.#deps.namespace,
           agent: this.#deps.own.name,
           relay: node,
-          key_id: notice.key_id,
+          ...(subject.key_id === null ? {} : { key_id: subject.key_id }),
+          ...(subject.connection_id === null ? {} : { connection_id: subject.connection_id }),
         },
         data: { revocation_id: notice.revocation_id, reason, links, streams, ms },
       });
     }
-    return { links, streams };
+    // Cut all the same, but not confirmed: the node tells it again until there is room, and shows this agent as pending.
+    return kept === 'unkept' ? null : { links, streams };
+  }
+
+  /**
+   * When the last login began at which its node has had the time to tell every revocation in force; undefined when there
+   * is none. Wall clock.
+   */
+  lastSyncMs(): number | undefined {
+    const beforeMs = this.#deps.clock.nowMs() - SYNC_TIME_MS;
+    const since = this.states().flatMap((state) => (state.kind === 'up' ? [state.sinceMs] : []));
+    const done = since.filter((sinceMs) => sinceMs <= beforeMs);
+    return done.length === 0 ? undefined : Math.max(...done);
   }
 
   async #onOffer(nodeName: string, offer: LinkOffer): Promise<void> {
@@ -338,6 +386,16 @@ export class Connector {
     if (this.#drainEndMs !== undefined) {
       link.goAway('agent_shutdown', Math.max(0, this.#drainEndMs - clock.monotonicMs()));
     }
+    this.keys.retire();
+  }
+
+  #ports(): KeyPort[] {
+    return [...this.#nodes].map(([node, { login }]) => ({
+      node,
+      isUp: login.state().kind === 'up',
+      attach: (source) => login.attach(source),
+      detach: (handle) => login.detach(handle),
+    }));
   }
 
   #onLinkEnd(link: AgentLink): void {
@@ -345,6 +403,7 @@ export class Connector {
     this.#ending.set(link.id, link);
     link.whenRecorded(() => this.#ending.delete(link.id));
     this.#lately.add(link);
+    this.keys.letGo();
   }
 
   #target(node: string, offer: LinkOffer): ConnectionInfo['target'] | undefined {
@@ -354,7 +413,15 @@ export class Connector {
 
   #revoked(offer: LinkOffer): CloseReason | undefined {
     const { revocations } = this.#deps;
-    return revocations.reasonFor(offer.sender.id) ?? revocations.reasonFor(offer.listener.id);
+    return standingIdsOf(this.#standing(offer))
+      .map((id) => revocations.reasonFor(id))
+      .find((reason) => reason !== undefined);
+  }
+
+  #standing(offer: LinkOffer): LinkStanding {
+    const { name, instance } = this.#deps.own;
+    const { sender, listener, connection_id: connectionId } = offer;
+    return { keyIds: [sender.id, listener.id], agent: name, instance, connectionId };
   }
 
   #whyNot(offer: LinkOffer): CloseReason | undefined {

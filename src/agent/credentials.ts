@@ -44,6 +44,36 @@ export const readCredentials = (config: AgentConfig, logger: Logger): AgentCrede
   return { credentials: [...credentials.values()], pins };
 };
 
+/** One connection string that was changed: the credential before, and the one that takes over. */
+export interface ChangedKey {
+  readonly handle: string;
+  readonly next: SasCredential;
+}
+
+/**
+ * What a reload may change of the connections: keys. Undefined when more than that was changed.
+ * @throws AppError ERR_AGENT_CONFIG as `readCredentials`
+ */
+export const changedKeys = (
+  old: AgentConfig,
+  next: AgentConfig,
+  logger: Logger,
+): readonly ChangedKey[] | undefined => {
+  if (old.connections.length !== next.connections.length) return undefined;
+  const { credentials } = readCredentials(next, logger);
+  const changes: ChangedKey[] = [];
+  for (const [index, { connection_string, target }] of next.connections.entries()) {
+    const before = old.connections[index];
+    const credential = credentials[index];
+    if (before === undefined || credential === undefined || before.target !== target) return undefined;
+    if (before.connection_string === connection_string) continue;
+    const { handle, connection } = sasCredential(before.connection_string);
+    if (connection !== credential.connection) return undefined;
+    if (handle !== credential.handle) changes.push({ handle, next: credential });
+  }
+  return changes;
+};
+
 /** The certificates that vouch for the relay; undefined for the system's. @throws AppError ERR_AGENT_CONFIG */
 export const readAuthorities = async (file: string | undefined): Promise<string | undefined> => {
   if (file === undefined) return undefined;

@@ -6,7 +6,7 @@ const NOTICE_LAG_MS = 10_000;
 /** Links kept to be counted then: as many as an agent may have. */
 const MAX_LATELY_ENDED = 4_096;
 
-type EndedLink = Pick<AgentLink, 'standsOn' | 'endReason' | 'streamsTaken'>;
+type EndedLink = Pick<AgentLink, 'offer' | 'endReason' | 'streamsTaken'>;
 
 /** Links that ended lately, oldest first: the notice of a revocation follows the cut that it made. */
 export class LatelyEnded {
@@ -28,13 +28,13 @@ export class LatelyEnded {
     this.#ended = this.#ended.filter(({ link }) => !links.includes(link));
   }
 
-  /** What a key's revocation had already taken when its notice came; each link is counted once. */
-  takenBy(keyId: string, reason: CloseReason): { links: number; streams: number } {
+  /** What a revocation of those links had already taken when its notice came; each link is counted once. */
+  takenBy(isHit: (link: EndedLink) => boolean, reason: CloseReason): { links: number; streams: number } {
     const nowMs = this.#clock.monotonicMs();
     const taken = this.#ended
       .filter(({ endedMs }) => nowMs - endedMs < NOTICE_LAG_MS)
       .map(({ link }) => link)
-      .filter((link) => link.standsOn(keyId) && (link.endReason === undefined || link.endReason === reason));
+      .filter((link) => isHit(link) && (link.endReason === undefined || link.endReason === reason));
     this.forget(taken);
     return { links: taken.length, streams: taken.reduce((sum, link) => sum + link.streamsTaken, 0) };
   }

@@ -15,6 +15,10 @@ export interface AgentGauges {
   linkRttMs(): number | undefined;
   creditStalls(): number;
   decisionQueue(): number;
+  /** Whether an activation waits to be confirmed. */
+  isBundleHeld(): boolean;
+  /** Since the source of the bundle confirmed it; undefined for a file. */
+  bundleAgeMs(): number | undefined;
   audit(): { readonly spoolBytes: number; readonly oldestSeconds: number; readonly dropped: number };
 }
 
@@ -64,6 +68,13 @@ export const agentMetrics = (registry: Registry, gauges: AgentGauges) => {
   gauge('sallyport_decision_queue', 'Decisions asked for and not yet answered.', () =>
     gauges.decisionQueue(),
   );
+  gauge('sallyport_bundle_held', '1 while an activation waits to be confirmed.', () =>
+    Number(gauges.isBundleHeld()),
+  );
+  gauge('sallyport_bundle_age_seconds', 'Since the bundle server last confirmed the active bundle.', () => {
+    const ageMs = gauges.bundleAgeMs();
+    return ageMs === undefined ? undefined : ageMs / MS_PER_SECOND;
+  });
   gauge('sallyport_audit_spool_bytes', 'Bytes in the audit spool.', () => gauges.audit().spoolBytes);
   gauge(
     'sallyport_audit_oldest_unacknowledged_seconds',
@@ -114,6 +125,12 @@ export const agentMetrics = (registry: Registry, gauges: AgentGauges) => {
     reconnects: new Counter({
       name: 'sallyport_reconnects_total',
       help: 'Control links lost or not made.',
+      registers,
+    }),
+    bundleFetches: new Counter({
+      name: 'sallyport_bundle_fetches_total',
+      help: 'Requests to the bundle server, by result.',
+      labelNames: ['result'],
       registers,
     }),
     rechecks: new Counter({

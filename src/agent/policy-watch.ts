@@ -2,6 +2,8 @@ import type { AuditLog } from '../audit/index.ts';
 import type { DecisionBundle, PolicyHost } from '../policy/index.ts';
 import { Backoff, type Clock, type Timer } from '../runtime/index.ts';
 
+const SECOND_MS = 1_000;
+
 export interface PolicyWatch {
   readonly host: PolicyHost;
   readonly clock: Clock;
@@ -45,6 +47,27 @@ export const watchPolicy = ({ host, clock, audit, subject, onChange }: PolicyWat
     if (refused === message) return;
     refused = message;
     audit.note({ type: 'bundle.rejected', subject, data: { reason: code, detail: message } });
+  });
+  host.onHeld(({ id, sha256, revision, sequence, wouldClose, live }) =>
+    audit.note({
+      type: 'bundle.held',
+      subject,
+      data: {
+        bundle: { sha256, revision, sequence },
+        ...(last === undefined ? {} : { previous: last }),
+        reason: 'max_close',
+        would_close: wouldClose,
+        detail: `${String(wouldClose)} of ${String(live)} live streams; confirm ${id}`,
+      },
+    }),
+  );
+  host.onFreshness(({ isStale, ageMs, maxAgeMs }) => {
+    if (isStale) {
+      const age = ageMs === undefined ? 'ever' : `${String(Math.floor(ageMs / SECOND_MS))} s`;
+      const detail = `the source of the bundle is silent for ${age}, the limit is ${String((maxAgeMs ?? 0) / SECOND_MS)} s`;
+      audit.note({ type: 'policy.error', subject, data: { code: 'bundle_stale', detail, count: 1 } });
+    }
+    onChange();
   });
   host.onAlarm(({ kind, failures }) =>
     audit.note({

@@ -40,8 +40,13 @@ export interface PublisherDeps {
   readonly usage: (connection: string) => PolicyInputBase['usage'];
   /** The target that agent.yaml pins for a connection. */
   readonly pinned: (connection: string) => { readonly host: string; readonly port: number } | undefined;
-  readonly revoked: (keyId: string) => CloseReason | undefined;
+  /** Why nothing may be published on a credential: its key, its connection or this agent is revoked. */
+  readonly revoked: (
+    credential: Pick<AttachedCredential, 'key_id' | 'connection_id'>,
+  ) => CloseReason | undefined;
   readonly port: (node: string) => PublishPort | undefined;
+  /** Gateways can find the connection on this credential at this node from now on. */
+  readonly onOffered: (node: string, handle: string) => void;
 }
 
 const keyOf = (node: string, handle: string): string => `${node}\n${handle}`;
@@ -55,6 +60,8 @@ export class Publisher {
   readonly #publications = new Map<string, Publication>();
   /** Connections as each node described them, by node and name. */
   readonly #connections = new Map<string, ConnectionInfo>();
+  /** Credentials that another one of their connection takes over from, by handle. */
+  readonly #successors = new Map<string, string>();
   #isClosed = false;
 
   constructor(deps: PublisherDeps) {
@@ -110,7 +117,41 @@ export class Publisher {
   /** The node would not have the credential (any more). */
   onCredentialRefused(node: string, handle: string, detail: string): void {
     const publication = this.#publications.get(keyOf(node, handle));
-    if (publication !== undefined) this.#withdraw(publication, 'failed', 'not_authorized', detail);
+    if (publication === undefined) return;
+    this.#withdraw(publication, 'failed', 'not_authorized', detail);
+    for (const [old, next] of this.#successors) {
+      const before = this.#publications.get(keyOf(node, old));
+      if (next === handle && before !== undefined) this.#evaluate(before);
+    }
+  }
+
+  /** From where `next` is published, `old` is not offered any more; links on it go on. */
+  replace(old: string, next: string): void {
+    this.#successors.delete(next);
+    this.#successors.set(old, next);
+    this.evaluateAll();
+  }
+
+  /** The credential is let go. */
+  forget(handle: string): void {
+    for (const [key, publication] of this.#publications) {
+      if (publication.handle !== handle) continue;
+      this.#withdraw(publication, 'gone', 'unpublished', 'the credential was let go');
+      publication.next?.cancel();
+      this.#publications.delete(key);
+    }
+    this.#successors.delete(handle);
+    for (const [old, next] of this.#successors) if (next === handle) this.#successors.delete(old);
+  }
+
+  /** Whether gateways can find the connection on this credential at that node. */
+  isOffered(node: string, handle: string): boolean {
+    return this.#publications.get(keyOf(node, handle))?.isOffered ?? false;
+  }
+
+  /** The key of a credential, as a node said; undefined when none took it. */
+  keyIdOf(handle: string): string | undefined {
+    return [...this.#publications.values()].find((one) => one.handle === handle)?.credential.key_id;
   }
 
   /** The control link to a node is lost or the node stops, and what was offered there with it; links and decisions stay. */
@@ -175,6 +216,7 @@ export class Publisher {
   /** One evaluation per publication at a time; what changes meanwhile causes another one. */
   #evaluate(publication: Publication): void {
     if (this.#isClosed || publication.connection === undefined) return;
+    if (this.#publications.get(keyOf(publication.node, publication.handle)) !== publication) return;
     if (publication.isRunning) {
       publication.isAgain = true;
       return;
@@ -232,13 +274,19 @@ export class Publisher {
       publication.evidence = evidence;
     }
     publication.decision = decision;
-    const revoked = this.#deps.revoked(publication.credential.key_id);
+    const revoked = this.#deps.revoked(publication.credential);
     if (revoked !== undefined) {
-      this.#withdraw(publication, 'denied', revoked, 'the listener key is revoked');
+      this.#withdraw(
+        publication,
+        'denied',
+        revoked,
+        'the listener key, the connection or this agent is revoked',
+      );
       return;
     }
     // What was decided is about this connection and this bundle; anything newer is already queued.
     if (publication.connection !== connection) return;
+    if (this.#publications.get(keyOf(publication.node, publication.handle)) !== publication) return;
     if (decision.generation !== this.#deps.policy.generation) {
       publication.isAgain = true;
       return;
@@ -258,11 +306,11 @@ export class Publisher {
     const wasPublished = publication.state === 'published';
     publication.state = 'published';
     publication.detail = undefined;
-    if (publication.isOffered) return;
+    if (publication.isOffered || this.#isReplaced(publication)) return;
     try {
       if (login === undefined) throw new Error('not logged in');
       await login.publish(connection, publication.handle, spki);
-      publication.isOffered = true;
+      this.#offered(publication);
     } catch (error) {
       // Allowed all the same: links of before go on. The next login publishes again; a refusal is retried.
       publication.detail = `not offered at the relay: ${messageOf(error)}`;
@@ -275,6 +323,22 @@ export class Publisher {
       { connection, node: publication.node, rule: publication.decision?.rule },
       'connection published',
     );
+  }
+
+  /** A node has one publication of a connection: the last. */
+  #offered(publication: Publication): void {
+    publication.isOffered = true;
+    const { node, handle, credential } = publication;
+    for (const other of this.#of(node, credential.connection)) {
+      if (other !== publication && this.#successors.get(other.handle) === handle) other.isOffered = false;
+    }
+    this.#deps.onOffered(node, handle);
+  }
+
+  #isReplaced({ node, handle }: Publication): boolean {
+    const next = this.#successors.get(handle);
+    if (next === undefined) return false;
+    return this.#publications.get(keyOf(node, next))?.state === 'published';
   }
 
   async #decide(
@@ -328,7 +392,8 @@ export class Publisher {
     publication.isOffered = false;
     publication.detail = `${reason}: ${detail}`;
     if (wasPublished) {
-      port(publication.node)?.unpublish(connection);
+      // What the node has is the successor's then.
+      if (!this.#isReplaced(publication)) port(publication.node)?.unpublish(connection);
       audit.note({
         type: 'unpublish',
         subject: this.#subject(publication, publication.connection),

@@ -1,6 +1,7 @@
 import { type AuditLog, openAuditLog } from '../audit/index.ts';
-import { PolicyHost } from '../policy/index.ts';
+import { PolicyHost, verificationKey } from '../policy/index.ts';
 import { type Clock, type Logger, packageVersion } from '../runtime/index.ts';
+import { sourceNameOf } from './bundle-source.ts';
 import type { AgentConfig } from './config.ts';
 import type { OpenLimits } from './open-deps.ts';
 import type { SlotLimits } from './slots.ts';
@@ -54,12 +55,21 @@ export const openAudit = (
 
 /** The bundle of the configuration; a missing or bad one is a host without an active bundle. */
 export const openPolicy = (config: AgentConfig, { clock, logger }: Surroundings): Promise<PolicyHost> => {
-  const { bundle_file, data_file, require_signed } = config.policy;
+  const {
+    bundle_file,
+    bundle_url,
+    data_file,
+    require_signed,
+    keys,
+    max_bundle_age_seconds: maxAge,
+  } = config.policy;
   return PolicyHost.open({
-    bundleFile: bundle_file,
+    source: bundle_url === undefined ? { file: bundle_file ?? '' } : { name: sourceNameOf(bundle_url) },
     ...(data_file === undefined ? {} : { dataFile: data_file }),
+    ...(maxAge === undefined ? {} : { maxAgeMs: maxAge * SECOND_MS }),
     stateDir: config.state_dir,
     requireSigned: require_signed,
+    keys: keys.map(({ id, algorithm, public_key }) => verificationKey(id, algorithm, public_key)),
     clock,
     logger,
   });
@@ -72,20 +82,30 @@ const FIXED = [
   'state_dir',
   'relays',
   'ca_file',
-  'connections',
   'policy',
   'audit',
   'status',
 ] as const satisfies readonly (keyof AgentConfig)[];
 
-/** What a reload takes up, and which changed settings need a restart. */
+/** What a reload takes up, and which changed settings need a restart; of connections the keys alone may change. */
 export const reloaded = (
   old: AgentConfig,
   next: AgentConfig,
+  areKeysAlone: boolean,
 ): { readonly config: AgentConfig; readonly ignored: readonly string[] } => {
   const { labels, limits, allow_loopback, allow_audit_database } = next;
   return {
-    config: { ...old, labels, limits, allow_loopback, allow_audit_database },
-    ignored: FIXED.filter((key) => JSON.stringify(old[key]) !== JSON.stringify(next[key])),
+    config: {
+      ...old,
+      labels,
+      limits,
+      allow_loopback,
+      allow_audit_database,
+      ...(areKeysAlone ? { connections: next.connections } : {}),
+    },
+    ignored: [
+      ...FIXED.filter((key) => JSON.stringify(old[key]) !== JSON.stringify(next[key])),
+      ...(areKeysAlone ? [] : ['connections']),
+    ],
   };
 };

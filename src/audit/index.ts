@@ -6,6 +6,7 @@ export type {
   OutageMode,
   Recorded,
 } from './audit-log.ts';
+export { type AuthFailure, AuthFailures, COALESCE_MS } from './auth-failures.ts';
 export { type AuditErrorCode, auditError } from './errors.ts';
 export type { AuditEventInput, Origin } from './event/event.ts';
 export { type EventData, eventDataSchemas } from './event/event-data.ts';
@@ -35,5 +36,6 @@ export {
 export { findNamedQuery, runNamedQuery } from './query/run-named.ts';
 export { showStream, type StreamStory } from './query/show-stream.ts';
 export { headFileOf } from './spool/head-file.ts';
+export type { ChangeRecord, ControlChanges, OutboxChange, StandingFact } from './verify/change-check.ts';
 export type { Finding, FindingKind, VerifyReport } from './verify/report.ts';
 export { verifyAudit, type VerifyOptions } from './verify/verify.ts';

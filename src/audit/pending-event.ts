@@ -35,6 +35,12 @@ const streamIdOf = (input: AuditEventInput): string | undefined => {
   return typeof id === 'string' ? id : undefined;
 };
 
+/** The id that an emitter gave, when it is one. */
+export const eventIdOf = (input: AuditEventInput): string | undefined => {
+  const id = fitField('uuid', input.id);
+  return typeof id === 'string' ? id : undefined;
+};
+
 /** The event as the spool takes it. */
 export const spoolItem = (
   input: AuditEventInput,

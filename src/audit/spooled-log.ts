@@ -13,7 +13,7 @@ import { auditError } from './errors.ts';
 import { type EnvelopeContext, originText } from './event/envelope.ts';
 import type { AuditEventInput } from './event/event.ts';
 import { localTimeIn } from './event/local-time.ts';
-import { lostStreamEvent, type PendingEvent, spoolItem } from './pending-event.ts';
+import { eventIdOf, lostStreamEvent, type PendingEvent, spoolItem } from './pending-event.ts';
 import { MAX_GROUP_EVENTS, OUTCOME, type SpoolState } from './spool/messages.ts';
 import { type Ready, SpoolClient } from './spool/spool-client.ts';
 import { lockSpool, type SpoolLock } from './spool/spool-lock.ts';
@@ -221,7 +221,7 @@ export class SpooledLog implements AuditLog {
     }
     return new Promise((resolve, reject) => {
       const recordedMs = this.#clock.nowMs();
-      const id = uuidv7(this.#clock);
+      const id = eventIdOf(input) ?? uuidv7(this.#clock);
       const item = spoolItem(input, id, recordedMs, this.#context);
       this.#pending.push({ input, id, recordedMs, item, resolve, reject });
       schedule();

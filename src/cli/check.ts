@@ -18,7 +18,14 @@ export type ProcessKind = 'relay' | 'agent' | 'gateway';
 /** Files that must be there before the process is started; others are made by it. */
 const READABLE_FILES: Readonly<Record<ProcessKind, readonly string[]>> = {
   relay: ['tls.cert_file', 'tls.key_file', 'control.keyring_file'],
-  agent: ['ca_file', 'policy.bundle_file'],
+  agent: [
+    'ca_file',
+    'policy.bundle_file',
+    'policy.bundle_service.ca_file',
+    'policy.bundle_service.token_file',
+    'policy.bundle_service.client_cert_file',
+    'policy.bundle_service.client_key_file',
+  ],
   gateway: ['ca_file'],
 };
 

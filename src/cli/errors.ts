@@ -8,7 +8,8 @@ export type CliErrorCode =
   | 'ERR_CLI_NO_UP'
   | 'ERR_CLI_POSTGRES'
   | 'ERR_CLI_CHILD'
-  | 'ERR_CLI_FILE_EXISTS';
+  | 'ERR_CLI_FILE_EXISTS'
+  | 'ERR_CLI_AGENT_UNREACHABLE';
 
 const EXIT_OF_CODE: Readonly<Record<string, ExitCode>> = {
   ERR_CLI_USAGE: EXIT.usage,

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { z } from 'zod';
 import { EXIT } from '../runtime/index.ts';
-import { type AdminOptions, adminOptions, openAdminClient } from './manage/admin-client.ts';
+import { type AdminOptions, adminOptions, LIVE_PAGE, openAdminClient } from './manage/admin-client.ts';
 import { type Output, outputOf } from './output.ts';
 import { findRunningUp } from './ready-file.ts';
 import { readinessOf } from './up/readiness.ts';
@@ -119,11 +119,12 @@ export const statusCommand = (program: Command): void => {
   ).action(async (options: AdminOptions, command: Command) => {
     const output = outputOf(command);
     const client = openAdminClient(options);
+    const live = { limit: LIVE_PAGE };
     const [relay, connections, logins, links] = await Promise.all([
       client.get('/status').then((body) => statusSchema.parse(body)),
-      client.get('/connections').then((body) => connectionsSchema.parse(body)),
-      client.get('/logins').then((body) => loginsSchema.parse(body)),
-      client.get('/links').then((body) => linksSchema.parse(body)),
+      client.list('/connections').then((items) => connectionsSchema.parse({ items })),
+      client.list('/logins', live).then((items) => loginsSchema.parse({ items })),
+      client.list('/links', live).then((items) => linksSchema.parse({ items })),
     ]);
     const up = options.admin === undefined ? findRunningUp(options.state) : undefined;
     const processes =

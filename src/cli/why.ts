@@ -2,7 +2,13 @@ import type { Command } from 'commander';
 import { z } from 'zod';
 import { isConnectionName } from '../identity/index.ts';
 import { AppError, EXIT, parseHostPort, sleep, systemClock } from '../runtime/index.ts';
-import { type AdminClient, type AdminOptions, adminOptions, openAdminClient } from './manage/admin-client.ts';
+import {
+  type AdminClient,
+  type AdminOptions,
+  adminOptions,
+  LIVE_PAGE,
+  openAdminClient,
+} from './manage/admin-client.ts';
 import { type Output, outputOf } from './output.ts';
 import { findRunningUp, requireRunningUp } from './ready-file.ts';
 import { probe, type ProbeResult } from './up/probe.ts';
@@ -129,7 +135,7 @@ export const whyCommand = (program: Command): void => {
           ? undefined
           : await awaitFailure(client, name, before);
     const logins = loginsSchema
-      .parse(await client.get('/logins'))
+      .parse({ items: await client.list('/logins', { limit: LIVE_PAGE }) })
       .items.filter(({ state }) => state === 'up');
     const publishers = logins.filter(({ published }) => published.includes(name)).map((login) => login.name);
     const up = options.admin === undefined ? findRunningUp(options.state) : undefined;

@@ -17,6 +17,7 @@ interface AuthRuleRow {
   readonly connection_id: string | null;
   readonly name: string;
   readonly claims: Claim[];
+  readonly version: number;
   readonly created_at: Date;
 }
 
@@ -26,6 +27,7 @@ const recordOf = (row: AuthRuleRow): StoredAuthRule => ({
   connectionId: row.connection_id ?? undefined,
   name: row.name,
   claims: row.claims,
+  version: row.version,
   createdAt: row.created_at,
 });
 
@@ -50,6 +52,10 @@ export const createAuthRule = async (
   wanted: NewAuthRule,
   actor: string,
 ): Promise<{ rule: AuthRuleRecord; keys: readonly DisclosedKey[] }> => {
+  // Counting and inserting as one: two at once would both see the place that is left.
+  await tx.query('select pg_advisory_xact_lock(hashtextextended($1, 0))', [
+    `auth-rules of ${wanted.connection?.id ?? context.namespace}`,
+  ]);
   const counted = await tx.query<{ count: number }>(
     `select count(*)::int as count from control.auth_rule
       where namespace = $1 and connection_id is not distinct from $2`,
@@ -83,6 +89,7 @@ export const createAuthRule = async (
     connectionId: wanted.connection?.id,
     name: wanted.name,
     claims: wanted.claims,
+    version: 1,
     createdAt,
   };
   await appendEvent(tx, context.clock, {
@@ -98,7 +105,7 @@ export const createAuthRule = async (
   return { rule, keys };
 };
 
-const SELECT = `select r.id, c.name as connection, r.connection_id, r.name, r.claims, r.created_at
+const SELECT = `select r.id, c.name as connection, r.connection_id, r.name, r.claims, r.version, r.created_at
   from control.auth_rule r left join control.connection c on c.id = r.connection_id`;
 
 /** One auth-rule; `connection` undefined means the namespace's. */
@@ -123,6 +130,16 @@ export const authRuleUnknown = (connection: string | undefined, name: string): A
     `no auth-rule ${JSON.stringify(`${connection ?? NAMESPACE_SCOPE}/${name}`)}`,
   );
 
+/** @throws AppError ERR_CONTROL_CONFLICT when the version is not the one expected. */
+export const checkAuthRuleVersion = (rule: AuthRuleRecord, expected: number | undefined): void => {
+  if (expected === undefined || rule.version === expected) return;
+  const name = JSON.stringify(`${rule.connection ?? NAMESPACE_SCOPE}/${rule.name}`);
+  throw new AppError<ControlErrorCode>(
+    'ERR_CONTROL_CONFLICT',
+    `auth-rule ${name} is at version ${rule.version}, not ${expected}`,
+  );
+};
+
 /** At most `limit` auth-rules above the sort key, namespace first; `connection` narrows to one scope. */
 export const listAuthRules = async (
   context: ControlContext,
@@ -132,7 +149,7 @@ export const listAuthRules = async (
 ): Promise<readonly { readonly rule: AuthRuleRecord; readonly sortKey: string }[]> => {
   const rows = await context.database.query<AuthRuleRow & { readonly sort_key: string }>(
     `select * from (
-       select r.id, c.name as connection, r.connection_id, r.name, r.claims, r.created_at,
+       select r.id, c.name as connection, r.connection_id, r.name, r.claims, r.version, r.created_at,
          coalesce(c.name, '') || '/' || r.name as sort_key
        from control.auth_rule r left join control.connection c on c.id = r.connection_id
        where r.namespace = $1 and ($2::text is null or coalesce(c.name, '${NAMESPACE_SCOPE}') = $2)) as listed
@@ -145,17 +162,19 @@ export const listAuthRules = async (
 /**
  * Removes an auth-rule; each of its keys is revoked as `auth_rule_removed`.
  * @returns the revocations written
- * @throws AppError ERR_CONTROL_NOT_FOUND
+ * @throws AppError ERR_CONTROL_NOT_FOUND, ERR_CONTROL_CONFLICT
  */
 export const deleteAuthRule = async (
   context: ControlContext,
   connection: string | undefined,
   name: string,
+  expectedVersion: number | undefined,
   actor: string,
 ): Promise<readonly string[]> =>
   context.database.transaction(async (tx) => {
     const rule = await findAuthRule(context, tx, connection, name, 'for update of r');
     if (rule === undefined) throw authRuleUnknown(connection, name);
+    checkAuthRuleVersion(rule, expectedVersion);
     const revocations = await revokeAllKeys(context, tx, { authRuleId: rule.id }, 'auth_rule_removed', actor);
     await tx.query('delete from control.auth_rule where id = $1', [rule.id]);
     await appendEvent(tx, context.clock, {

@@ -14,6 +14,7 @@ export type ChangeEventType =
   | 'key.rotated'
   | 'key.disclosed'
   | 'key.revoked'
+  | 'identity.revoked'
   | 'admin.action';
 
 /** An audit event of a control-plane change, as it waits in the outbox. */

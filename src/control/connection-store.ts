@@ -6,7 +6,7 @@ import { type Queryable, type Transaction, UNIQUE_VIOLATION } from './database.t
 import { digestOf } from './digest.ts';
 import type { ControlErrorCode } from './errors.ts';
 import type { AuthRuleRecord, ConnectionRecord, DisclosedKey, Target } from './records.ts';
-import { revokeAllKeys } from './revocation-store.ts';
+import { revokeAllKeys, writeRevocation } from './revocation-store.ts';
 
 interface ConnectionRow {
   readonly id: string;
@@ -199,9 +199,15 @@ export const updateConnection = async (
     return after;
   });
 
+/** The revocations that a removal wrote. */
+export interface Removal {
+  readonly revocations: readonly string[];
+  readonly revokedKeys: number;
+}
+
 /**
- * Deletes a connection with its auth-rules; each of their keys is revoked as `connection_removed`.
- * @returns the revocations written
+ * Deletes a connection with its auth-rules. Each of their keys is revoked as `connection_removed`, and so is the
+ * connection itself: keys of the namespace carry links of it too.
  * @throws AppError ERR_CONTROL_NOT_FOUND, ERR_CONTROL_CONFLICT
  */
 export const deleteConnection = async (
@@ -209,18 +215,20 @@ export const deleteConnection = async (
   name: string,
   expectedVersion: number | undefined,
   actor: string,
-): Promise<readonly string[]> =>
+): Promise<Removal> =>
   context.database.transaction(async (tx) => {
     const before = await findConnection(context, tx, name, 'for update');
     if (before === undefined) throw connectionUnknown(name);
     checkVersion(before, expectedVersion);
-    const revocations = await revokeAllKeys(
-      context,
-      tx,
-      { connectionId: before.id },
-      'connection_removed',
+    const keys = await revokeAllKeys(context, tx, { connectionId: before.id }, 'connection_removed', actor);
+    const whole = await writeRevocation(context, tx, {
+      kind: 'connection_removed',
+      reason: '',
+      connection: before.name,
+      connectionId: before.id,
       actor,
-    );
+      afterS: 0,
+    });
     await tx.query('delete from control.connection where id = $1', [before.id]);
     await appendEvent(tx, context.clock, {
       type: 'connection.deleted',
@@ -228,5 +236,5 @@ export const deleteConnection = async (
       data: { before: stateOf(viewOf(before)) },
     });
     await tx.query('select pg_notify($1, $2)', [CHANNEL, 'connection']);
-    return revocations;
+    return { revocations: [...keys, whole], revokedKeys: keys.length };
   });

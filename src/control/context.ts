@@ -15,5 +15,8 @@ export interface ControlContext {
 /** Channel of all hints; payloads are those that HintPump reads. */
 export const CHANNEL = 'sallyport_control';
 
+/** Seconds without a heartbeat after which a node counts as silent, and what it wrote of itself as old. */
+export const SILENT_AFTER_S = 12;
+
 /** Word for the namespace where a connection's name may stand; no connection may be called so. */
 export const NAMESPACE_SCOPE = 'namespace';

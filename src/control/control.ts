@@ -1,6 +1,6 @@
-import type { AuditEventInput } from '../audit/index.ts';
 import { type Clock, type Logger, messageOf } from '../runtime/index.ts';
 import { createAdmission } from './admission.ts';
+import type { AgentLogin } from './agent-registry.ts';
 import {
   createManagementServer,
   type ManagementServer,
@@ -10,18 +10,18 @@ import { findConnection, listConnections } from './connection-store.ts';
 import type { ControlContext } from './context.ts';
 import type { Admission } from './credential.ts';
 import { Database } from './database.ts';
+import { AckWaiters } from './enforcement-wait.ts';
 import { KeyCache } from './key-cache.ts';
 import { type Keyring, readKeyringFile } from './keyring.ts';
 import { KeyUsage } from './key-usage.ts';
 import { ensureNamespace } from './namespace.ts';
 import { type NodeParties, NodeRegistry, type PublicAddress } from './node-registry.ts';
-import { OutboxDrain } from './outbox.ts';
+import { OutboxDrain, type OutboxSink } from './outbox.ts';
 import type { ConnectionRecord } from './records.ts';
 import { PostgresRevocationFeed, type RevocationFeed } from './revocation-feed.ts';
 import { RevocationLog } from './revocation-log.ts';
 import { republishRevocations } from './revocation-republish.ts';
-import { AckWaiters } from './revoke-key.ts';
-import { replaceOwnerToken } from './token-store.ts';
+import { replaceOwnerCode, replaceOwnerToken, revokeToken, SYSTEM_ACTOR } from './token-store.ts';
 
 /** After this time without Postgres nothing is admitted (identity.md, Fences). */
 export const FENCE_AFTER_MS = 15_000;
@@ -73,16 +73,22 @@ export interface Control {
   unavailableBecause(): string | undefined;
   /** Says who is linked at this node, whenever other nodes are told. */
   countParties(parties: () => NodeParties): void;
+  /** Says which agents are logged in at this node, whenever other nodes are told. */
+  listAgents(logins: () => readonly AgentLogin[]): void;
   /** Whom other nodes have and this one has not; a new node is not ready until agents and gateways have come. */
   missingParties(): readonly string[];
   /** What this node shares with another live process and must not: its name, its public address. */
   nodeConflicts(): readonly string[];
-  /** Drains the outbox into the callback, one node at a time; each event at least once, in order. */
-  drainOutbox(sink: (event: AuditEventInput) => Promise<void>): void;
+  /** Drains the outbox into the callback, one node at a time, in order; each event at least once, under its id. */
+  drainOutbox(sink: OutboxSink): void;
   /** Makes the namespace now; `start` does it too, in the background. @throws AppError ERR_CONTROL_UNAVAILABLE */
   ensureNamespace(): Promise<void>;
   /** A new owner token with this label; earlier ones of the same label end. */
   ensureOwnerToken(label: string): Promise<{ id: string; token: string }>;
+  /** A new one-time owner code, good for 24 h until it is exchanged for a token; unused earlier ones end. */
+  ensureOwnerCode(): Promise<{ id: string; code: string; expiresAt: Date }>;
+  /** Ends a token at once. @throws AppError ERR_CONTROL_NOT_FOUND */
+  endToken(id: string): Promise<void>;
   createManagementServer(options: ManagementServerOptions): Promise<ManagementServer>;
   /** Drains the outbox a last time, leaves the nodes, closes every connection. Servers are closed before. */
   close(): Promise<void>;
@@ -176,6 +182,7 @@ export const openControl = async (options: ControlOptions): Promise<Control> => 
     start: () => feed.start(),
     unavailableBecause,
     countParties: (parties) => registry.countParties(parties),
+    listAgents: (logins) => registry.listAgents(logins),
     missingParties: () => registry.missing(),
     nodeConflicts: () => registry.conflicts(),
     drainOutbox(sink) {
@@ -186,6 +193,14 @@ export const openControl = async (options: ControlOptions): Promise<Control> => 
       await ensureNamespace(context);
       const { record, text } = await replaceOwnerToken(context, label);
       return { id: record.id, token: text };
+    },
+    async ensureOwnerCode() {
+      await ensureNamespace(context);
+      const { record, text } = await replaceOwnerCode(context);
+      return { id: record.id, code: text, expiresAt: record.expiresAt ?? new Date(clock.nowMs()) };
+    },
+    async endToken(id) {
+      await revokeToken(context, id, SYSTEM_ACTOR);
     },
     createManagementServer: (server) =>
       createManagementServer(

@@ -1,9 +1,13 @@
 export type { ManagementServer, ManagementServerOptions } from './api/management-server.ts';
 export type {
+  AgentView,
   AuthRuleView,
   ConnectionView,
   DisclosedKeyView,
+  EnforcementView,
   KeyView,
+  RevocationView,
+  RevokeAgentView,
   RevokeView,
   TokenView,
 } from './api/schemas.ts';
@@ -16,6 +20,7 @@ export type {
   VerifyRequest,
 } from './credential.ts';
 export type { ControlErrorCode } from './errors.ts';
+export type { AgentLogin } from './agent-registry.ts';
 export { createKeyringFile, type Keyring, newKeyringText, parseKeyring, readKeyringFile } from './keyring.ts';
 export { dropMasterKeys, prepareMasterKey, rewrapKeys, type KeyringRotation } from './keyring-rotation.ts';
 export type { LinkInfo, LiveState, LoginInfo, StreamFailure, StreamInfo } from './live-state.ts';
@@ -33,5 +38,6 @@ export type {
   Target,
   TokenRecord,
 } from './records.ts';
+export { readControlChanges } from './recorded-changes.ts';
 export { ensureRelayRole } from './relay-role.ts';
 export type { ConnectionChange, RevocationFeed } from './revocation-feed.ts';

@@ -1,5 +1,5 @@
 import { AppError } from '../runtime/index.ts';
-import { authRuleUnknown, findAuthRule } from './auth-rule-store.ts';
+import { authRuleUnknown, checkAuthRuleVersion, findAuthRule } from './auth-rule-store.ts';
 import { appendEvent, notifyKeys, ruleSubject } from './change-event.ts';
 import type { ControlContext } from './context.ts';
 import type { ControlErrorCode } from './errors.ts';
@@ -17,6 +17,8 @@ export interface Rotation {
   readonly slot: KeySlot;
   /** How long the old key goes on, seconds; 0: not at all. */
   readonly retireAfterS: number;
+  /** Of the auth-rule; undefined: whichever it has. */
+  readonly expectedVersion: number | undefined;
 }
 
 /** What a rotation made and ended. */
@@ -26,12 +28,14 @@ export interface Rotated {
   readonly replaced:
     | { readonly keyId: string; readonly retireAt: Date; readonly revocationId: string }
     | undefined;
+  /** Of the auth-rule, after it. */
+  readonly version: number;
 }
 
 /**
  * Puts a new key into a slot. The old one ends with `key_rotated`, at once or at its time; what was retiring
  * in the slot already keeps its own time.
- * @throws AppError ERR_CONTROL_NOT_FOUND
+ * @throws AppError ERR_CONTROL_NOT_FOUND, ERR_CONTROL_CONFLICT
  */
 export const rotateKey = async (
   context: ControlContext,
@@ -41,6 +45,8 @@ export const rotateKey = async (
   context.database.transaction(async (tx) => {
     const rule = await findAuthRule(context, tx, rotation.connection, rotation.authRule, 'for update of r');
     if (rule === undefined) throw authRuleUnknown(rotation.connection, rotation.authRule);
+    checkAuthRuleVersion(rule, rotation.expectedVersion);
+    await tx.query('update control.auth_rule set version = version + 1 where id = $1', [rule.id]);
     const active = (await keysOfRule(tx, rule.id)).find(
       (key) => key.slot === rotation.slot && key.state === 'active',
     );
@@ -69,7 +75,7 @@ export const rotateKey = async (
     }
     const key = await createKey(context, tx, rule, rotation.slot, 'key.rotated', actor, old);
     await notifyKeys(tx, rule.connection);
-    return { key, replaced };
+    return { key, replaced, version: rule.version + 1 };
   });
 
 /** @throws AppError ERR_CONTROL_NOT_FOUND */

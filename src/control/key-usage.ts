@@ -1,11 +1,19 @@
 import { cleanText, messageOf, type Timer } from '../runtime/index.ts';
 import type { ControlContext } from './context.ts';
+import type { Queryable } from './database.ts';
 import type { KeySlot } from './records.ts';
 
 /** Uses are kept in memory this long before they are written. */
 const FLUSH_MS = 5_000;
 /** Most distinct (key, source) pairs kept between two writes; above it, sources share the row `*`. */
 const MAX_PENDING = 10_000;
+/**
+ * Sources kept of one key; those seen longest ago share the row `*`. A key that is used from everywhere, or guessed
+ * addresses of IPv6, must not fill the database.
+ */
+export const MAX_SOURCES_PER_KEY = 1_000;
+/** Source of uses whose own source is not kept. */
+const OTHER_SOURCES = '*';
 /** Longest source text. */
 const MAX_SOURCE_LENGTH = 64;
 
@@ -38,7 +46,8 @@ export class KeyUsage {
   }
 
   note(use: KeyUse): void {
-    const source = this.#pending.size < MAX_PENDING ? cleanText(use.source ?? '', MAX_SOURCE_LENGTH) : '*';
+    const source =
+      this.#pending.size < MAX_PENDING ? cleanText(use.source ?? '', MAX_SOURCE_LENGTH) : OTHER_SOURCES;
     const id = `${use.keyId} ${source}`;
     const nowMs = this.#context.clock.nowMs();
     const known = this.#pending.get(id);
@@ -99,9 +108,37 @@ export class KeyUsage {
         if (newer === undefined) this.#pending.set(id, use);
         else Object.assign(newer, { firstMs: use.firstMs, count: newer.count + use.count });
       }
+      return;
+    }
+    try {
+      await foldSources(this.#context.database, [...new Set(batch.map((use) => use.keyId))]);
+    } catch (error) {
+      // The uses are written: the next write of these keys folds their sources.
+      this.#context.logger.debug({ cause: messageOf(error) }, 'sources of keys not folded yet');
     }
   }
 }
+
+/** Adds sources beyond the limit, those seen longest ago, to the row of all others. */
+const foldSources = async (database: Queryable, keyIds: readonly string[]): Promise<void> => {
+  await database.query(
+    `with ranked as (
+       select key_id, source, row_number() over (partition by key_id order by last_used_at desc, source) as place
+         from control.key_usage where key_id = any($1) and source <> $3::text),
+     gone as (
+       delete from control.key_usage as u using ranked as r
+        where r.place > $2 and u.key_id = r.key_id and u.source = r.source returning u.*)
+     insert into control.key_usage
+       (key_id, source, connection, auth_rule, slot, first_used_at, last_used_at, use_count)
+     select key_id, $3::text, max(connection), max(auth_rule), max(slot), min(first_used_at), max(last_used_at),
+       sum(use_count) from gone group by key_id
+     on conflict (key_id, source) do update set
+       first_used_at = least(control.key_usage.first_used_at, excluded.first_used_at),
+       last_used_at = greatest(control.key_usage.last_used_at, excluded.last_used_at),
+       use_count = control.key_usage.use_count + excluded.use_count`,
+    [keyIds, MAX_SOURCES_PER_KEY, OTHER_SOURCES],
+  );
+};
 
 /** Last use of a key slot, with its sources. */
 export interface KeyUsageRecord {
@@ -115,10 +152,12 @@ export interface KeyUsageRecord {
   readonly sources: readonly { readonly source: string; readonly last_used_at: string }[];
 }
 
-/** Usage of one key, or of every key of a connection; the last used first, at most 1,000. */
+/** Usage of one key, of the keys of a connection or of all: at most `limit` keys above `after`, by key id. */
 export const keyUsage = async (
   context: Pick<ControlContext, 'database'>,
   of: { readonly keyId?: string | undefined; readonly connection?: string | undefined },
+  after: string,
+  limit: number,
 ): Promise<readonly KeyUsageRecord[]> => {
   const rows = await context.database.query<{
     key_id: string;
@@ -135,8 +174,9 @@ export const keyUsage = async (
           order by last_used_at desc))[1:20]) as sources
        from control.key_usage
       where ($1::text is null or key_id = $1) and ($2::text is null or connection = $2)
-      group by key_id order by max(last_used_at) desc limit 1000`,
-    [of.keyId ?? null, of.connection ?? null],
+        and key_id collate "C" > $3
+      group by key_id order by key_id collate "C" limit $4`,
+    [of.keyId ?? null, of.connection ?? null, after, limit],
   );
   return rows.map((row) => ({
     keyId: row.key_id,

@@ -1,5 +1,6 @@
 import { messageOf, type Timer, uuidv7 } from '../runtime/index.ts';
-import type { ControlContext } from './context.ts';
+import { type AgentLogin, AgentRegistry } from './agent-registry.ts';
+import { type ControlContext, SILENT_AFTER_S } from './context.ts';
 
 /** A node writes that it lives this often. */
 const HEARTBEAT_MS = 4_000;
@@ -29,9 +30,6 @@ export interface PublicAddress {
   readonly ports: readonly number[];
 }
 
-/** Seconds without a heartbeat after which a node counts as silent. */
-const SILENT_AFTER_S = 12;
-
 interface BeatRow extends NodeParties {
   /** Other live nodes that ends dial at an address of this one. */
   readonly sharers: readonly string[];
@@ -47,6 +45,7 @@ export class NodeRegistry {
   readonly #address: PublicAddress | undefined;
   readonly #instance: string;
   readonly #timers: Timer[] = [];
+  readonly #agents: AgentRegistry;
   #registered = false;
   #hasLeft = false;
   #beating: Promise<void> = Promise.resolve();
@@ -54,6 +53,8 @@ export class NodeRegistry {
   #startedAt: string | undefined;
   #isSharingName = false;
   #sharers: readonly string[] = [];
+  #isWriting = false;
+  #logins: () => readonly AgentLogin[] = () => [];
   #parties: () => NodeParties = () => ({ agents: 0, gateways: 0 });
   /** What the row says, or will in a moment. */
   #told: NodeParties = { agents: 0, gateways: 0 };
@@ -71,6 +72,12 @@ export class NodeRegistry {
     this.#cutAfterMs = cutAfterMs;
     this.#address = address;
     this.#instance = uuidv7(context.clock);
+    this.#agents = new AgentRegistry(context, node);
+  }
+
+  /** Which agents are logged in here, asked at each heartbeat. */
+  listAgents(logins: () => readonly AgentLogin[]): void {
+    this.#logins = logins;
   }
 
   /** Who is linked here, asked at each heartbeat. */
@@ -109,6 +116,7 @@ export class NodeRegistry {
     }
     await this.#take();
     this.#registered = true;
+    this.#agents.forget();
     await this.#beat();
     const { clock } = this.#context;
     this.#timers.push(
@@ -116,7 +124,8 @@ export class NodeRegistry {
       clock
         .every(PARTIES_MS, () => {
           const { agents, gateways } = this.#parties();
-          if (agents !== this.#told.agents || gateways !== this.#told.gateways) this.#beatSoon();
+          const isTold = agents === this.#told.agents && gateways === this.#told.gateways;
+          if (!isTold || this.#agents.isStale(this.#logins())) this.#beatSoon();
         })
         .unref(),
     );
@@ -178,6 +187,7 @@ export class NodeRegistry {
     this.#elsewhere = { agents: row.agents, gateways: row.gateways };
     this.#sharers = row.sharers;
     this.#sharesName(row.has_rival);
+    await this.#writeAgents();
   }
 
   /** Another process has the row: tells it so while it lives, and takes the row back when it does not. */
@@ -200,6 +210,17 @@ export class NodeRegistry {
     else logger.warn({ node: this.#node }, 'the name of this node is its own again');
   }
 
+  /** One write at a time: an older list must not land after a newer one. */
+  async #writeAgents(): Promise<void> {
+    if (this.#isWriting) return;
+    this.#isWriting = true;
+    try {
+      await this.#agents.write(this.#logins());
+    } finally {
+      this.#isWriting = false;
+    }
+  }
+
   /** Leaves in order: nobody waits for this node's acknowledgements any more. */
   async leave(): Promise<void> {
     for (const timer of this.#timers) timer.cancel();
@@ -216,9 +237,11 @@ export class NodeRegistry {
   }
 }
 
-/** Every node ever seen, by name; at most 1,000. */
+/** At most `limit` nodes, of all ever seen, whose name is above `after`; by name. */
 export const listNodes = async (
   context: Pick<ControlContext, 'database'>,
+  after: string,
+  limit: number,
 ): Promise<readonly NodeRecord[]> => {
   const rows = await context.database.query<{
     name: string;
@@ -230,8 +253,8 @@ export const listNodes = async (
   }>(
     `select name, started_at, last_seen_at, agents, gateways, case when left_at is not null then 'left'
         when last_seen_at < now() - make_interval(secs => $1) then 'silent' else 'live' end as state
-       from control.node order by name limit 1000`,
-    [SILENT_AFTER_S],
+       from control.node where name collate "C" > $2 order by name collate "C" limit $3`,
+    [SILENT_AFTER_S, after, limit],
   );
   return rows.map((row) => ({
     name: row.name,

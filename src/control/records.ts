@@ -1,4 +1,4 @@
-import type { Claim, Role } from '../identity/index.ts';
+import type { Claim, RevocationSubject, Role } from '../identity/index.ts';
 
 /** The static host and port of a connection. */
 export interface Target {
@@ -25,6 +25,8 @@ export interface AuthRuleRecord {
   readonly name: string;
   /** As granted, not expanded. */
   readonly claims: readonly Claim[];
+  /** Rises by one with each rotation. */
+  readonly version: number;
   readonly createdAt: Date;
 }
 
@@ -64,6 +66,8 @@ export interface TokenRecord {
   readonly id: string;
   readonly label: string;
   readonly role: Role;
+  /** A code: good for one exchange into a token, nothing else. */
+  readonly oneTime: boolean;
   readonly createdAt: Date;
   readonly createdBy: string;
   readonly expiresAt: Date | undefined;
@@ -71,13 +75,21 @@ export interface TokenRecord {
   readonly lastUsedAt: Date | undefined;
 }
 
-/** Why a key is dead; also the close reason of what it carried. */
-export type RevocationKind = 'key_revoked' | 'key_rotated' | 'auth_rule_removed' | 'connection_removed';
+/** Why something is dead, in the order of the documentation; `identity_revoked` is an agent. */
+export const REVOCATION_KINDS = [
+  'key_revoked',
+  'key_rotated',
+  'auth_rule_removed',
+  'connection_removed',
+  'identity_revoked',
+] as const;
 
-/** One dead key. Revocations are never taken back. */
-export interface Revocation {
+/** Also the close reason of what was carried. */
+export type RevocationKind = (typeof REVOCATION_KINDS)[number];
+
+/** One dead key, agent or connection. Revocations are never taken back. */
+export interface Revocation extends RevocationSubject {
   readonly revocation_id: string;
-  readonly key_id: string;
   readonly kind: RevocationKind;
   /** What the operator wrote; empty when the kind says it all. */
   readonly reason: string;
@@ -86,9 +98,9 @@ export interface Revocation {
 /** A revocation with all that its row holds, times as ISO 8601 in UTC. */
 export interface StoredRevocation extends Revocation {
   readonly connection: string | null;
-  readonly connection_id: string | null;
-  readonly auth_rule: string;
-  readonly slot: KeySlot;
+  /** Of the dead key, as its slot. */
+  readonly auth_rule: string | null;
+  readonly slot: KeySlot | null;
   readonly actor: string;
   readonly created_at: string;
   readonly effective_at: string;

@@ -1,4 +1,4 @@
-import { CHANNEL } from './context.ts';
+import { CHANNEL, SILENT_AFTER_S } from './context.ts';
 import type { Database, Queryable } from './database.ts';
 import type { Acknowledgement } from './records.ts';
 
@@ -60,12 +60,16 @@ interface ProgressRow {
   readonly silent: boolean;
 }
 
-/** Seconds of silence after which nobody waits for a node's answer; it stays pending all the same. */
-const SILENT_AFTER_S = 12;
+/**
+ * Seconds that a node is pending beyond its cut_after: it counts from the last word that it heard, which may be younger
+ * than the last one that it wrote (every 4 s), and looks once a second.
+ */
+const CUT_SETTLES_S = 10;
 
 /**
  * Reads where a revocation stands. A node is waited for unless it left in order, started after the revocation
- * (it reads the whole set before it admits anything), or has been silent for longer than its own cut_after.
+ * (it reads the whole set before it admits anything), or has been silent for so long that its cut_after has taken effect.
+ * A node silent for `SILENT_AFTER_S` stays pending, but nobody waits for its answer.
  * One statement, hence one snapshot: an acknowledgement between two reads would be neither pending nor counted.
  */
 export const revocationProgress = async (
@@ -81,7 +85,7 @@ export const revocationProgress = async (
              n.last_seen_at < now() - make_interval(secs => $2) as silent
            from control.revocation r cross join control.node n
           where r.revocation_id = $1 and n.left_at is null and n.started_at <= r.effective_at
-            and (n.cut_after_ms is null or n.last_seen_at > now() - make_interval(secs => n.cut_after_ms / 1000.0))
+            and (n.cut_after_ms is null or n.last_seen_at > now() - make_interval(secs => n.cut_after_ms / 1000.0 + $3))
             and not exists (select from control.revocation_ack a where a.revocation_id = r.revocation_id
               and a.kind = 'node' and a.name = n.name and a.acked_at is not null)
          union all
@@ -89,7 +93,7 @@ export const revocationProgress = async (
            from control.revocation_ack a where a.revocation_id = $1 and a.kind = 'agent' and a.acked_at is null
        ) pending on true
       order by pending.kind desc, pending.name`,
-    [revocationId, SILENT_AFTER_S],
+    [revocationId, SILENT_AFTER_S, CUT_SETTLES_S],
   );
   const pending = rows.flatMap(({ kind, name, since, silent }) =>
     kind === null ? [] : [{ kind, name, since, silent }],

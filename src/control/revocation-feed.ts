@@ -35,15 +35,22 @@ export interface RevocationFeed {
   readonly firstSync: Promise<void>;
   /** The revocation of this key that is in force, if any; synchronous, for the tick that registers a use. */
   isRevoked(keyId: string): Revocation | undefined;
-  /** The revocation of every dead key, in no order; for an agent that may have missed some. */
+  /** The revocation of this agent's name, or of this installation of it. */
+  isAgentRevoked(name: string, instance: string): Revocation | undefined;
+  /** The revocation by which this connection was removed. */
+  isConnectionRemoved(connectionId: string): Revocation | undefined;
+  /** Every revocation in force, one of each subject, in no order; for an agent that may have missed some. */
   allInForce(): readonly Revocation[];
   /**
-   * Called synchronously, once per key that dies, in the tick that learns it. What it returns is
+   * Called synchronously, once per key, agent or connection that dies, in the tick that learns it. What it returns is
    * acknowledged at once; when it returns nothing the caller acknowledges later.
    */
   onRevoked(call: (revocation: Revocation) => Enforcement | undefined): void;
   onConnectionChanged(call: (change: ConnectionChange) => void): void;
-  /** Monotonic time of sending of the last query on the LISTEN connection that was answered; -Infinity: none. */
+  /**
+   * Monotonic time of sending of the last query that was answered on a LISTEN connection after its full read;
+   * -Infinity: none.
+   */
   lastHeardMonotonicMs(): number;
   /** May be repeated as agents answer; the last one counts. Failures are retried with the next full read. */
   acknowledge(revocationId: string, acknowledgement: Acknowledgement): void;
@@ -80,7 +87,7 @@ interface ConnectionVersion {
 const utc = (column: string): string =>
   `to_char(${column} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as ${column}`;
 
-const REVOCATIONS = `select revocation_id, key_id, kind, reason, connection, connection_id, auth_rule, slot, actor,
+const REVOCATIONS = `select revocation_id, key_id, agent, instance, kind, reason, connection, connection_id, auth_rule, slot, actor,
     ${utc('created_at')}, ${utc('effective_at')},
     greatest(0, extract(epoch from effective_at - clock_timestamp()) * 1000)::float8 as wait_ms
   from control.revocation where namespace = $1`;
@@ -97,6 +104,8 @@ export class PostgresRevocationFeed implements RevocationFeed {
   readonly #stopping = new AbortController();
   #resolveFirstSync: () => void = () => undefined;
   #lastHeardMs = Number.NEGATIVE_INFINITY;
+  /** When the last query was sent that the connection answered, be it before or after the full read. */
+  #answeredMs = Number.NEGATIVE_INFINITY;
   #listening = false;
   #synced = false;
   #running: Promise<void> | undefined;
@@ -130,6 +139,14 @@ export class PostgresRevocationFeed implements RevocationFeed {
 
   isRevoked(keyId: string): Revocation | undefined {
     return this.#set.inForce(keyId);
+  }
+
+  isAgentRevoked(name: string, instance: string): Revocation | undefined {
+    return this.#set.agentInForce(name, instance);
+  }
+
+  isConnectionRemoved(connectionId: string): Revocation | undefined {
+    return this.#set.connectionInForce(connectionId);
   }
 
   allInForce(): readonly Revocation[] {
@@ -198,7 +215,8 @@ export class PostgresRevocationFeed implements RevocationFeed {
   async #listenOnce(onUp: () => void): Promise<void> {
     const { clock, logger } = this.#options;
     const connection = new ListenConnection(this.#options.listenUrl, clock, (sentMs) => {
-      this.#lastHeardMs = Math.max(this.#lastHeardMs, sentMs);
+      this.#answeredMs = sentMs;
+      if (this.#listening) this.#lastHeardMs = sentMs;
     });
     this.#disconnect = (why) => connection.destroy(why);
     const timers: Timer[] = [];
@@ -244,6 +262,8 @@ export class PostgresRevocationFeed implements RevocationFeed {
       this.#compareConnections(await this.#readConnections(connection));
     if (!hints.everything) return;
     onKeysChanged(undefined);
+    // Not before: what was revoked while nobody listened is known only now, and the fence opens by this.
+    this.#lastHeardMs = this.#answeredMs;
     this.#synced = true;
     this.#resolveFirstSync();
     for (const id of this.#acks.keys()) void this.#sendAcks(id);

@@ -18,20 +18,23 @@ import {
   syncDirectory,
 } from '../runtime/index.ts';
 import type { ControlErrorCode } from './errors.ts';
-import type { StoredRevocation } from './records.ts';
+import { REVOCATION_KINDS, type StoredRevocation } from './records.ts';
 
 const FILE_NAME = 'revocations.jsonl';
 const LF = 0x0a;
 
 const rowSchema = z.strictObject({
   revocation_id: z.string(),
-  key_id: z.string(),
-  kind: z.enum(['key_revoked', 'key_rotated', 'auth_rule_removed', 'connection_removed']),
+  key_id: z.string().nullable(),
+  /** Lines of before agents could be revoked do not have it, nor the instance. */
+  agent: z.string().nullable().default(null),
+  instance: z.string().nullable().default(null),
+  kind: z.enum(REVOCATION_KINDS),
   reason: z.string(),
   connection: z.string().nullable(),
   connection_id: z.string().nullable(),
-  auth_rule: z.string(),
-  slot: z.enum(['primary', 'secondary']),
+  auth_rule: z.string().nullable(),
+  slot: z.enum(['primary', 'secondary']).nullable(),
   actor: z.string(),
   created_at: z.iso.datetime(),
   effective_at: z.iso.datetime(),
@@ -41,7 +44,7 @@ const COLUMNS = Object.keys(rowSchema.shape);
 
 /**
  * Every revocation that this node ever read, a JSON line each, in its state directory: a database that is restored
- * from an old backup does not bring a dead key back to life. A line that was cut by a power cut is dropped, it will be
+ * from an old backup does not bring a dead key or agent back to life. A line that was cut by a power cut is dropped, it will be
  * read again from Postgres; any other damage is an error, because starting without the file would forget.
  */
 export class RevocationLog {

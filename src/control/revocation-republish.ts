@@ -1,6 +1,21 @@
-import { appendEvent, ruleSubject } from './change-event.ts';
+import { appendEvent, type ChangeEvent } from './change-event.ts';
 import { CHANNEL, type ControlContext } from './context.ts';
 import type { StoredRevocation } from './records.ts';
+
+const subjectOf = (
+  context: ControlContext,
+  actor: string,
+  row: StoredRevocation,
+): ChangeEvent['subject'] => ({
+  namespace: context.namespace,
+  actor,
+  ...(row.connection === null ? {} : { connection: row.connection }),
+  ...(row.connection_id === null ? {} : { connection_id: row.connection_id }),
+  ...(row.auth_rule === null ? {} : { auth_rule: row.auth_rule }),
+  ...(row.key_id === null ? {} : { key_id: row.key_id }),
+  ...(row.slot === null ? {} : { key_slot: row.slot }),
+  ...(row.agent === null ? {} : { agent: row.agent }),
+});
 
 /** Revocations written back in one transaction. */
 const BATCH = 500;
@@ -22,8 +37,8 @@ export const republishRevocations = async (
       for (const row of batch) {
         const inserted = await tx.query(
           `insert into control.revocation (revocation_id, namespace, key_id, kind, reason, connection, connection_id,
-             auth_rule, slot, actor, created_at, effective_at)
-           values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+             auth_rule, slot, actor, created_at, effective_at, agent, instance)
+           values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
            on conflict (revocation_id) do nothing returning revocation_id`,
           [
             row.revocation_id,
@@ -38,6 +53,8 @@ export const republishRevocations = async (
             row.actor,
             row.created_at,
             row.effective_at,
+            row.agent,
+            row.instance,
           ],
         );
         if (inserted.length === 0) continue;
@@ -46,17 +63,17 @@ export const republishRevocations = async (
           `update control.key set state = 'revoked' where key_id = $1 and $2::timestamptz <= now()`,
           [row.key_id, row.effective_at],
         );
-        const rule = {
-          name: row.auth_rule,
-          connection: row.connection ?? undefined,
-          connectionId: row.connection_id ?? undefined,
-        };
         await appendEvent(tx, context.clock, {
           type: 'admin.action',
-          subject: { ...ruleSubject(context, `node/${node}`, rule), key_id: row.key_id, key_slot: row.slot },
+          subject: subjectOf(context, `node/${node}`, row),
           data: {
             action: 'revocation.republished',
-            detail: { revocation_id: row.revocation_id, kind: row.kind, revoked_by: row.actor },
+            detail: {
+              revocation_id: row.revocation_id,
+              kind: row.kind,
+              revoked_by: row.actor,
+              ...(row.instance === null ? {} : { instance: row.instance }),
+            },
             reason: 'the control database had lost it',
           },
         });

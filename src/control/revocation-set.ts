@@ -1,3 +1,4 @@
+import { agentSubjectIds, connectionSubjectId, subjectIdOf } from '../identity/index.ts';
 import { type Clock, type Logger, messageOf, type Timer } from '../runtime/index.ts';
 import type { Enforcement, Revocation, StoredRevocation } from './records.ts';
 
@@ -9,7 +10,7 @@ export interface RevocationRow extends StoredRevocation {
 /** Longest single timer: timers of Node overflow after 24.8 days, and a key may retire in 90. */
 const LONGEST_TIMER_MS = 60 * 60 * 1000;
 
-/** Every revocation heard, and the keys that are dead by them. Grows only: what was heard is final. */
+/** Every revocation heard, and the keys, agents and connections that are dead by them. Grows only: what was heard is final. */
 export class RevocationSet {
   readonly #clock: Clock;
   readonly #logger: Logger;
@@ -17,7 +18,8 @@ export class RevocationSet {
   readonly #calls: ((revocation: Revocation) => Enforcement | undefined)[] = [];
   readonly #heard = new Map<string, StoredRevocation>();
   readonly #missing = new Set<string>();
-  readonly #deadKeys = new Map<string, Revocation>();
+  /** By the id of the subject. */
+  readonly #dead = new Map<string, Revocation>();
   readonly #timers = new Set<Timer>();
 
   /** `enforced` is told what the calls took, when one of them said so. */
@@ -36,19 +38,29 @@ export class RevocationSet {
   }
 
   inForce(keyId: string): Revocation | undefined {
-    return this.#deadKeys.get(keyId);
+    return this.#dead.get(keyId);
+  }
+
+  /** For an installation of an agent: its own revocation, or that of its name. */
+  agentInForce(name: string, instance: string): Revocation | undefined {
+    const [everywhere, here] = agentSubjectIds(name, instance);
+    return this.#dead.get(everywhere) ?? this.#dead.get(here);
+  }
+
+  connectionInForce(id: string): Revocation | undefined {
+    return this.#dead.get(connectionSubjectId(id));
   }
 
   allInForce(): readonly Revocation[] {
-    return [...this.#deadKeys.values()];
+    return [...this.#dead.values()];
   }
 
-  /** Takes what was read when nothing could be live yet: keys die without calls. */
+  /** Takes what was read when nothing could be live yet: things die without calls. */
   seed(rows: readonly RevocationRow[]): void {
     for (const row of rows) this.#take(row, false);
   }
 
-  /** Takes what was read; keys that die by it are reported before this returns. */
+  /** Takes what was read; what dies by it is reported before this returns. */
   add(rows: readonly RevocationRow[]): void {
     for (const row of rows) this.#take(row, true);
   }
@@ -57,11 +69,12 @@ export class RevocationSet {
   compare(rows: readonly RevocationRow[]): readonly StoredRevocation[] {
     const read = new Set(rows.map((row) => row.revocation_id));
     const lost = [...this.#heard.values()].filter((row) => !read.has(row.revocation_id));
-    for (const { revocation_id, key_id } of lost) {
+    for (const row of lost) {
+      const { revocation_id } = row;
       if (this.#missing.has(revocation_id)) continue;
       this.#missing.add(revocation_id);
       this.#logger.error(
-        { revocation_id, key_id },
+        { revocation_id, subject: subjectIdOf(row) },
         'a revocation is gone from the control database; it stays in force here and is written back',
       );
     }
@@ -76,8 +89,8 @@ export class RevocationSet {
   #take(row: RevocationRow, report: boolean): void {
     if (this.#heard.has(row.revocation_id)) return;
     this.#heard.set(row.revocation_id, row);
-    const { revocation_id, key_id, kind, reason } = row;
-    const revocation: Revocation = { revocation_id, key_id, kind, reason };
+    const { revocation_id, key_id, agent, instance, connection_id, kind, reason } = row;
+    const revocation: Revocation = { revocation_id, key_id, agent, instance, connection_id, kind, reason };
     if (row.wait_ms > 0)
       this.#at(this.#clock.monotonicMs() + row.wait_ms, () => this.#kill(revocation, true));
     else this.#kill(revocation, report);
@@ -99,8 +112,9 @@ export class RevocationSet {
   }
 
   #kill(revocation: Revocation, report: boolean): void {
-    // A key dies once; a later revocation of a dead key cuts nothing, but is called and acknowledged too.
-    if (!this.#deadKeys.has(revocation.key_id)) this.#deadKeys.set(revocation.key_id, revocation);
+    // Everything dies once; a later revocation of what is dead cuts nothing, but is called and acknowledged too.
+    const subject = subjectIdOf(revocation);
+    if (!this.#dead.has(subject)) this.#dead.set(subject, revocation);
     if (!report) return;
     const startMs = this.#clock.monotonicMs();
     let total: Enforcement | undefined;

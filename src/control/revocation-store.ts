@@ -5,14 +5,17 @@ import type { Queryable, Transaction } from './database.ts';
 import { keyView } from './key-store.ts';
 import type { KeySlot, KeyState, RevocationKind } from './records.ts';
 
+/** Names a key, an agent or, with neither, a connection. */
 export interface NewRevocation {
-  readonly keyId: string;
   readonly kind: RevocationKind;
   readonly reason: string;
-  readonly connection: string | undefined;
-  readonly connectionId: string | undefined;
-  readonly authRule: string;
-  readonly slot: KeySlot;
+  readonly keyId?: string;
+  readonly agent?: string;
+  readonly instance?: string | undefined;
+  readonly connection?: string | undefined;
+  readonly connectionId?: string | undefined;
+  readonly authRule?: string;
+  readonly slot?: KeySlot;
   readonly actor: string;
   /** Seconds until it is in force. */
   readonly afterS: number;
@@ -27,20 +30,22 @@ export const writeRevocation = async (
   const id = uuidv7(context.clock);
   await tx.query(
     `insert into control.revocation (revocation_id, namespace, key_id, kind, reason, connection, connection_id,
-       auth_rule, slot, actor, effective_at)
-     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, now() + make_interval(secs => $11))`,
+       auth_rule, slot, actor, effective_at, agent, instance)
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, now() + make_interval(secs => $11), $12, $13)`,
     [
       id,
       context.namespace,
-      revocation.keyId,
+      revocation.keyId ?? null,
       revocation.kind,
       revocation.reason,
       revocation.connection ?? null,
       revocation.connectionId ?? null,
-      revocation.authRule,
-      revocation.slot,
+      revocation.authRule ?? null,
+      revocation.slot ?? null,
       revocation.actor,
       revocation.afterS,
+      revocation.agent ?? null,
+      revocation.instance ?? null,
     ],
   );
   await tx.query('select pg_notify($1, $2)', [CHANNEL, `revocation ${id}`]);
@@ -112,12 +117,14 @@ export const revokeAllKeys = async (
 /** A revocation as the management API lists it. */
 export interface RevocationRecord {
   readonly revocationId: string;
-  readonly keyId: string;
+  readonly keyId: string | undefined;
+  readonly agent: string | undefined;
+  readonly instance: string | undefined;
   readonly kind: RevocationKind;
   readonly reason: string;
   readonly connection: string | undefined;
-  readonly authRule: string;
-  readonly slot: KeySlot;
+  readonly authRule: string | undefined;
+  readonly slot: KeySlot | undefined;
   readonly actor: string;
   readonly createdAt: Date;
   readonly effectiveAt: Date;
@@ -125,28 +132,32 @@ export interface RevocationRecord {
 
 interface RevocationRow {
   readonly revocation_id: string;
-  readonly key_id: string;
+  readonly key_id: string | null;
+  readonly agent: string | null;
+  readonly instance: string | null;
   readonly kind: RevocationKind;
   readonly reason: string;
   readonly connection: string | null;
-  readonly auth_rule: string;
-  readonly slot: KeySlot;
+  readonly auth_rule: string | null;
+  readonly slot: KeySlot | null;
   readonly actor: string;
   readonly created_at: Date;
   readonly effective_at: Date;
 }
 
 const LIST_COLUMNS =
-  'revocation_id, key_id, kind, reason, connection, auth_rule, slot, actor, created_at, effective_at';
+  'revocation_id, key_id, agent, instance, kind, reason, connection, auth_rule, slot, actor, created_at, effective_at';
 
 const recordOf = (row: RevocationRow): RevocationRecord => ({
   revocationId: row.revocation_id,
-  keyId: row.key_id,
+  keyId: row.key_id ?? undefined,
+  agent: row.agent ?? undefined,
+  instance: row.instance ?? undefined,
   kind: row.kind,
   reason: row.reason,
   connection: row.connection ?? undefined,
-  authRule: row.auth_rule,
-  slot: row.slot,
+  authRule: row.auth_rule ?? undefined,
+  slot: row.slot ?? undefined,
   actor: row.actor,
   createdAt: row.created_at,
   effectiveAt: row.effective_at,
@@ -164,6 +175,35 @@ export const listRevocations = async (
     [context.namespace, beforeId ?? null, limit],
   );
   return rows.map(recordOf);
+};
+
+/** One revocation; undefined when there is none of that id. */
+export const findRevocation = async (
+  context: Pick<ControlContext, 'namespace'>,
+  from: Queryable,
+  id: string,
+): Promise<RevocationRecord | undefined> => {
+  const rows = await from.query<RevocationRow>(
+    `select ${LIST_COLUMNS} from control.revocation where namespace = $1 and revocation_id = $2`,
+    [context.namespace, id],
+  );
+  return rows[0] && recordOf(rows[0]);
+};
+
+/** The revocation of an agent's name or, when one is given, of that installation of it. */
+export const revocationOfAgent = async (
+  context: Pick<ControlContext, 'namespace'>,
+  from: Queryable,
+  name: string,
+  instance: string | undefined,
+): Promise<RevocationRecord | undefined> => {
+  const rows = await from.query<RevocationRow>(
+    `select ${LIST_COLUMNS} from control.revocation
+      where namespace = $1 and agent = $2 and (instance is null or instance = $3)
+      order by revocation_id desc limit 1`,
+    [context.namespace, name, instance ?? null],
+  );
+  return rows[0] && recordOf(rows[0]);
 };
 
 /** The latest revocation of a key that is in force. */

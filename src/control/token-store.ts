@@ -10,6 +10,9 @@ import type { TokenRecord } from './records.ts';
 export const SYSTEM_ACTOR = 'system';
 /** `last_used_at` is written at most this often per token, seconds. */
 const TOUCH_EVERY_S = 60;
+/** How long a one-time owner code waits for its exchange: relays are started a while after `init`. */
+export const OWNER_CODE_LIFE_S = 24 * 60 * 60;
+const OWNER_CODE_LABEL = 'owner code';
 
 interface TokenRow {
   readonly id: string;
@@ -21,15 +24,17 @@ interface TokenRow {
   readonly expires_at: Date | null;
   readonly revoked_at: Date | null;
   readonly last_used_at: Date | null;
+  readonly one_time: boolean;
 }
 
 const COLUMNS =
-  'id, secret_sha256, label, role, created_by, created_at, expires_at, revoked_at, last_used_at';
+  'id, secret_sha256, label, role, created_by, created_at, expires_at, revoked_at, last_used_at, one_time';
 
 const recordOf = (row: TokenRow): TokenRecord => ({
   id: row.id,
   label: row.label,
   role: row.role,
+  oneTime: row.one_time,
   createdAt: row.created_at,
   createdBy: row.created_by,
   expiresAt: row.expires_at ?? undefined,
@@ -43,6 +48,7 @@ const viewOf = (record: TokenRecord): object => ({
   role: record.role,
   expires_at: record.expiresAt?.toISOString() ?? null,
   revoked: record.revokedAt !== undefined,
+  ...(record.oneTime ? { one_time: true } : {}),
 });
 
 export interface NewToken {
@@ -50,6 +56,8 @@ export interface NewToken {
   readonly role: Role;
   /** Seconds until it expires; undefined: never. */
   readonly expiresAfterS: number | undefined;
+  /** A code; needs an expiry. */
+  readonly oneTime?: boolean;
 }
 
 /** A token with its text, shown this once. */
@@ -64,11 +72,12 @@ export const createToken = async (
   wanted: NewToken,
   actor: string,
 ): Promise<CreatedToken> => {
-  const token = newManagementToken();
+  const oneTime = wanted.oneTime ?? false;
+  const token = newManagementToken(oneTime ? 'c' : 't');
   const rows = await tx.query<TokenRow>(
-    `insert into control.token (id, secret_sha256, label, role, created_by, expires_at)
-     values ($1, $2, $3, $4, $5, now() + make_interval(secs => $6)) returning ${COLUMNS}`,
-    [token.id, token.secretDigest, wanted.label, wanted.role, actor, wanted.expiresAfterS ?? null],
+    `insert into control.token (id, secret_sha256, label, role, created_by, expires_at, one_time)
+     values ($1, $2, $3, $4, $5, now() + make_interval(secs => $6), $7) returning ${COLUMNS}`,
+    [token.id, token.secretDigest, wanted.label, wanted.role, actor, wanted.expiresAfterS ?? null, oneTime],
   );
   const row = rows[0];
   if (row === undefined)
@@ -100,6 +109,7 @@ const endToken = async (
   tx: Transaction,
   id: string,
   actor: string,
+  action: 'token.revoked' | 'code.exchanged' = 'token.revoked',
 ): Promise<TokenRecord | undefined> => {
   const rows = await tx.query<TokenRow>(
     `update control.token set revoked_at = now() where id = $1 and revoked_at is null returning ${COLUMNS}`,
@@ -111,7 +121,7 @@ const endToken = async (
   await appendEvent(tx, context.clock, {
     type: 'admin.action',
     subject: { namespace: context.namespace, actor },
-    data: { action: 'token.revoked', detail: stateOf(viewOf(record)) },
+    data: { action, detail: stateOf(viewOf(record)) },
   });
   return record;
 };
@@ -127,22 +137,49 @@ export const revokeToken = async (context: ControlContext, id: string, actor: st
     return recordOf(row);
   });
 
+/** Ends what the program itself made under a label. */
+const endOwn = async (context: ControlContext, tx: Transaction, label: string): Promise<void> => {
+  const old = await tx.query<{ id: string }>(
+    `select id from control.token where label = $1 and created_by = $2 and revoked_at is null for update`,
+    [label, SYSTEM_ACTOR],
+  );
+  for (const { id } of old) await endToken(context, tx, id, SYSTEM_ACTOR);
+};
+
 /** A new owner token in place of those of the same label, which end. */
 export const replaceOwnerToken = async (context: ControlContext, label: string): Promise<CreatedToken> =>
   context.database.transaction(async (tx) => {
-    const old = await tx.query<{ id: string }>(
-      `select id from control.token where label = $1 and created_by = $2 and revoked_at is null for update`,
-      [label, SYSTEM_ACTOR],
-    );
-    for (const { id } of old) await endToken(context, tx, id, SYSTEM_ACTOR);
+    await endOwn(context, tx, label);
     return createToken(context, tx, { label, role: 'owner', expiresAfterS: undefined }, SYSTEM_ACTOR);
+  });
+
+/** A new one-time owner code, good for 24 h, in place of those that were not used, which end. */
+export const replaceOwnerCode = async (context: ControlContext): Promise<CreatedToken> =>
+  context.database.transaction(async (tx) => {
+    await endOwn(context, tx, OWNER_CODE_LABEL);
+    const wanted = { label: OWNER_CODE_LABEL, expiresAfterS: OWNER_CODE_LIFE_S, oneTime: true };
+    return createToken(context, tx, { ...wanted, role: 'owner' }, SYSTEM_ACTOR);
+  });
+
+/**
+ * Makes a token of a code's role and ends the code, in one transaction: of several who try, one gets it.
+ * @returns undefined when the code was used meanwhile
+ * @throws AppError ERR_CONTROL_CONFLICT for what is no code
+ */
+export const exchangeCode = async (context: ControlContext, id: string): Promise<CreatedToken | undefined> =>
+  context.database.transaction(async (tx) => {
+    const ended = await endToken(context, tx, id, id, 'code.exchanged');
+    if (ended === undefined) return undefined;
+    if (!ended.oneTime)
+      throw new AppError<ControlErrorCode>('ERR_CONTROL_CONFLICT', `${id} is a token and no one-time code`);
+    return createToken(context, tx, { label: 'owner', role: ended.role, expiresAfterS: undefined }, id);
   });
 
 /** The token of this text when it is good now, read from Postgres each time: revoking one is immediate. */
 export const authenticateToken = async (
   context: ControlContext,
   text: string,
-): Promise<{ readonly id: string; readonly role: Role } | undefined> => {
+): Promise<{ readonly id: string; readonly role: Role; readonly oneTime: boolean } | undefined> => {
   const presented = parseManagementToken(text);
   if (presented === undefined) return undefined;
   const rows = await context.database.query<TokenRow & { readonly good: boolean; readonly touch: boolean }>(
@@ -155,5 +192,5 @@ export const authenticateToken = async (
   if (row === undefined || !presented.matches(row.secret_sha256) || !row.good) return undefined;
   if (row.touch)
     await context.database.query('update control.token set last_used_at = now() where id = $1', [row.id]);
-  return { id: row.id, role: row.role };
+  return { id: row.id, role: row.role, oneTime: row.one_time };
 };

@@ -1,3 +1,11 @@
+import { setMaxListeners } from 'node:events';
+import {
+  endsLink,
+  type LinkStanding,
+  standingIdsOf,
+  subjectIdOf,
+  subjectOfNotice,
+} from '../identity/index.ts';
 import {
   type AuthenticatedPeer,
   type CredentialSource,
@@ -63,6 +71,13 @@ export interface ConnectorDeps {
   readonly openLink: (options: DataLinkOptions) => Promise<AuthenticatedPeer>;
 }
 
+const standingOf = (offer: LinkOffer): LinkStanding => ({
+  keyIds: [offer.sender.id, offer.listener.id],
+  agent: offer.agent,
+  instance: offer.peer.instance,
+  connectionId: offer.connection_id,
+});
+
 const keyIdsOf = (pool: LinkPool): string[] => [
   ...new Set([...pool.credentials.values()].map(({ key_id }) => key_id)),
 ];
@@ -81,7 +96,7 @@ export class Connector {
   readonly #ending = new Map<string, GatewayLink>();
   readonly #choice: NodeChoice;
   readonly #closing = new AbortController();
-  /** Keys that some node said are revoked; nothing starts on them any more. */
+  /** Ids of keys, agents and connections that some node said are revoked; nothing starts on them any more. */
   readonly #revoked = new Map<string, CloseReason>();
   /** Pools of new keys, by handle, that take over from the pool named once they have a link. */
   readonly #arriving = new Map<string, LinkPool>();
@@ -90,6 +105,8 @@ export class Connector {
   constructor(deps: ConnectorDeps) {
     this.#deps = deps;
     this.#choice = new NodeChoice(deps.clock, randomFraction);
+    // One listener per data link that is being opened; Node warns of a leak from the eleventh on.
+    setMaxListeners(0, this.#closing.signal);
     for (const plan of deps.pools) this.#pools.set(plan.credential.handle, this.#makePool(plan));
     for (const config of deps.relays) {
       const login = deps.login({
@@ -281,7 +298,9 @@ export class Connector {
       this.#opening -= 1;
     }
     // Registered in the tick of this check, so that a revocation either is seen here or finds the link.
-    const revoked = this.#revoked.get(offer.sender.id) ?? this.#revoked.get(offer.listener.id);
+    const revoked = standingIdsOf(standingOf(offer))
+      .map((id) => this.#revoked.get(id))
+      .find((reason) => reason !== undefined);
     if (revoked !== undefined || peer.duplex.destroyed) {
       peer.duplex.destroy();
       peer.raw.resetAndDestroy();
@@ -346,27 +365,25 @@ export class Connector {
     };
   }
 
-  /** Own key or the agent's: every stream on it ends in this tick, whatever node its link runs over. */
+  /** Own key or the agent's, the agent or the connection itself: every stream on it ends in this tick, whatever node its link runs over. */
   #onRevoked(notice: RevokedNotice): { links: number; streams: number } {
     const { clock, metrics, logger } = this.#deps;
     const startedMs = clock.monotonicMs();
     const reason: CloseReason = isCloseReason(notice.reason) ? notice.reason : 'key_revoked';
-    this.#revoked.set(notice.key_id, reason);
+    const subject = subjectOfNotice(notice);
+    this.#revoked.set(subjectIdOf(subject), reason);
     const cut = { links: 0, streams: 0 };
     for (const pool of this.pools) {
-      const { links, streams } = pool.cut(
-        reason,
-        ({ offer }) => offer.sender.id === notice.key_id || offer.listener.id === notice.key_id,
-      );
+      const { links, streams } = pool.cut(reason, ({ offer }) => endsLink(subject, standingOf(offer)));
       cut.links += links;
       cut.streams += streams;
       for (const [node, { key_id }] of [...pool.credentials]) {
-        if (key_id === notice.key_id) pool.onDetached(node, { code: reason, detail: 'the key is revoked' });
+        if (key_id === subject.key_id) pool.onDetached(node, { code: reason, detail: 'the key is revoked' });
       }
     }
     const ms = clock.monotonicMs() - startedMs;
     metrics.revocationSeconds.observe(ms / MS_PER_SECOND);
-    logger.warn({ key_id: notice.key_id, reason, ...cut, ms }, 'key revoked');
+    logger.warn({ revoked: subjectIdOf(subject), reason, ...cut, ms }, 'revoked');
     return cut;
   }
 

@@ -76,7 +76,8 @@ export class GatewayLink {
       if (reason !== 'link_lost') this.#endReason ??= reason;
       events.onEnd(this);
       if (this.#endReason !== undefined) this.#knowEnd();
-      else wheel.after(END_NOTICE_MS, () => this.#knowEnd());
+      // After a turn of the loop: a notice that has come while the process was busy is read first.
+      else wheel.after(END_NOTICE_MS, () => setImmediate(() => this.#knowEnd()));
     });
   }
 

@@ -9,6 +9,7 @@ export type { IdentityErrorCode } from './errors.ts';
 export { isKeyId, keyIdOf, newKeyText } from './key.ts';
 export {
   isManagementTokenId,
+  isOneTimeCode,
   type NewManagementToken,
   newManagementToken,
   parseManagementToken,
@@ -32,3 +33,15 @@ export {
   type SasTokenRequest,
   verifySasToken,
 } from './sas-token.ts';
+export {
+  agentSubjectIds,
+  connectionSubjectId,
+  endsLink,
+  isAgentSubject,
+  type LinkStanding,
+  noticeFieldsOf,
+  type RevocationSubject,
+  standingIdsOf,
+  subjectIdOf,
+  subjectOfNotice,
+} from './revocation-subject.ts';

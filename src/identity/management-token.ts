@@ -12,8 +12,8 @@ export const roleAtLeast = (role: Role, wanted: Role): boolean =>
 
 const ID_BYTES = 8;
 const SECRET_BYTES = 32;
-const TOKEN = /^(t_[0-9a-f]{16})\.([A-Za-z0-9_-]{43})$/;
-const TOKEN_ID = /^t_[0-9a-f]{16}$/;
+const TOKEN = /^([tc]_[0-9a-f]{16})\.([A-Za-z0-9_-]{43})$/;
+const TOKEN_ID = /^[tc]_[0-9a-f]{16}$/;
 
 /** A new management token: its public id, its text (a secret, shown once), and the digest that is stored. */
 export interface NewManagementToken {
@@ -25,8 +25,9 @@ export interface NewManagementToken {
 // One SHA-256 and no slow hash: the secret has 256 bits of entropy, nothing can be guessed.
 const digestOf = (secret: string): Buffer => createHash('sha256').update(secret, 'utf8').digest();
 
-export const newManagementToken = (): NewManagementToken => {
-  const id = `t_${randomBytes(ID_BYTES).toString('hex')}`;
+/** `t` begins a token's id, `c` that of a one-time code. */
+export const newManagementToken = (kind: 't' | 'c' = 't'): NewManagementToken => {
+  const id = `${kind}_${randomBytes(ID_BYTES).toString('hex')}`;
   const secret = randomBytes(SECRET_BYTES).toString('base64url');
   return { id, text: `${id}.${secret}`, secretDigest: digestOf(secret) };
 };
@@ -45,5 +46,8 @@ export const parseManagementToken = (
   };
 };
 
-/** True for the form of a management token's public id. */
+/** True for the form of a one-time code: it must be exchanged for a token. */
+export const isOneTimeCode = (text: string): boolean => text.startsWith('c_') && TOKEN.test(text);
+
+/** True for the form of the public id of a management token or a one-time code. */
 export const isManagementTokenId = (text: string): boolean => TOKEN_ID.test(text);

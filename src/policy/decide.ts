@@ -10,9 +10,10 @@ import {
 } from './decision.ts';
 import type { Lane } from './engine/pool.ts';
 import { type GuardSettings, guardAddress } from './guard.ts';
-import type { PolicyHost } from './host.ts';
+import type { Decider } from './host-contract.ts';
 import { canonicalInput, type PolicyInputBase } from './input.ts';
 
+const SECOND_MS = 1_000;
 const NO_RULES = { publish: [], stream: [] } as const;
 const NO_OBLIGATIONS: Obligations = { recheck_seconds: DEFAULT_RECHECK_SECONDS };
 
@@ -123,7 +124,7 @@ const kindOf = (base: PolicyInputBase): string =>
  * @throws AppError ERR_POLICY_ADDRESS when an address is none
  */
 export const decide = async (
-  host: PolicyHost,
+  host: Decider,
   base: PolicyInputBase,
   guard: GuardSettings,
   lane: Lane = 'open',
@@ -161,6 +162,13 @@ export const decide = async (
     return deny('guard', first, guardReasons(candidates));
   }
   if (active === undefined) return deny('engine', 'no_bundle', [{ code: 'no_bundle', args: {} }]);
+  const { stale } = host;
+  if (stale !== undefined) {
+    const seconds = (ms: number | undefined): number | null =>
+      ms === undefined ? null : Math.floor(ms / SECOND_MS);
+    const args = { age_seconds: seconds(stale.ageMs), max_age_seconds: seconds(stale.maxAgeMs) };
+    return deny('engine', 'no_bundle', [{ code: 'bundle_stale', args }]);
+  }
   const request = { action: base.action, input, addresses: open.map(({ address }) => address) };
   const outcome = await host.evaluate(request, kindOf(base), lane);
   if (outcome.kind === 'failed') {

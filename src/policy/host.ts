@@ -1,80 +1,36 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
-import {
-  AppError,
-  type Clock,
-  type ErrorCode,
-  foreignCodeOf,
-  isAppError,
-  type Logger,
-  messageOf,
-  writeFileAtomically,
-} from '../runtime/index.ts';
+import { resolve } from 'node:path';
+import { isAppError, messageOf } from '../runtime/index.ts';
 import { acceptBundle } from './bundle/acceptance.ts';
-import { type Bundle, readBundle } from './bundle/bundle.ts';
+import { type Bundle, type BundleTrust, readBundle } from './bundle/bundle.ts';
+import { Freshness, type FreshnessStatus } from './bundle/freshness.ts';
 import { readGrants } from './bundle/grants.ts';
+import { LastGood } from './bundle/last-good.ts';
+import { SequenceGuard } from './bundle/sequence-guard.ts';
 import { FileWatch } from './bundle/watch.ts';
 import type { EvaluationRequest } from './engine/messages.ts';
-import { EnginePool, type EngineStats, type EvaluationOutcome, type Lane } from './engine/pool.ts';
+import { EnginePool, type EvaluationOutcome, type Lane } from './engine/pool.ts';
 import type { PolicyErrorCode } from './errors.ts';
+import type {
+  ActiveBundle,
+  Decider,
+  HeldBundle,
+  OfferOutcome,
+  PolicyAlarm,
+  PolicyHostOptions,
+  PolicyStatus,
+  RejectedBundle,
+  Review,
+} from './host-contract.ts';
 
-/** The bundle that decides now. */
-export interface ActiveBundle {
-  readonly sha256: string;
-  readonly revision: string;
-  readonly sequence: number;
-  /** Rises with every activation, grants reloads included; never reused in a process. */
-  readonly generation: number;
-  /** Wall clock of the activation, milliseconds since the epoch. */
-  readonly activatedMs: number;
-  /** The archive, for the audit's own copy. */
-  readonly bytes: Buffer;
-}
-
-/** A bundle or grants file that was not activated; the one before stays. */
-export interface RejectedBundle {
-  readonly atMs: number;
-  readonly code: ErrorCode;
-  readonly message: string;
-}
-
-/** Repeated engine failures of one kind of stream. */
-export interface PolicyAlarm {
-  /** Connection, a space, and principal or `publish`. */
-  readonly kind: string;
-  readonly failures: number;
-}
-
-export interface PolicyStatus {
-  readonly active: Omit<ActiveBundle, 'bytes'> | undefined;
-  readonly rejected: RejectedBundle | undefined;
-  readonly engine: EngineStats | undefined;
-}
-
-export interface PolicyHostOptions {
-  readonly bundleFile: string;
-  /** Grants of their own (YAML or JSON), in place of the bundle's `data.sallyport.grants`; reloaded live. */
-  readonly dataFile?: string;
-  /** Where the last good bundle of this `bundleFile` is kept over restarts; absent = not kept. */
-  readonly stateDir?: string;
-  /** Evaluators working at a time, at least and by default two. */
-  readonly workers?: number;
-  /** Refuses bundles without a verified signature. */
-  readonly requireSigned?: boolean;
-  /** Longest evaluation, milliseconds; default 100. */
-  readonly budgetMs?: number;
-  /** Longest wait of an open for an evaluator, milliseconds; default 250. */
-  readonly openWaitMs?: number;
-  readonly clock: Clock;
-  readonly logger: Logger;
-}
-
-/** Enough of a path's digest to tell sources apart in one directory. */
-const SOURCE_DIGITS = 12;
 const DRAIN_PERIOD_MS = 50;
 /** A replaced engine that is still busy after this is closed all the same. */
 const DRAIN_LIMIT_MS = 2_000;
+
+/** Tells what is decided by: a bundle and, where they are a file of their own, its grants. */
+const idOf = ({ sha256 }: Bundle, grants: string | undefined): string =>
+  grants === undefined ? sha256 : createHash('sha256').update(`${sha256} ${grants}`).digest('hex');
 
 interface Running {
   readonly bundle: ActiveBundle;
@@ -86,27 +42,42 @@ interface Running {
  * started beside the old one and made to answer its canary and vectors before one assignment swaps them. Any
  * failure leaves the old one deciding. Without a good bundle nothing is active and every decision is `no_bundle`.
  */
-export class PolicyHost {
+export class PolicyHost implements Decider {
   readonly #options: PolicyHostOptions;
   readonly #activated = new Set<(bundle: ActiveBundle) => void>();
   readonly #rejectedListeners = new Set<(rejected: RejectedBundle) => void>();
   readonly #alarmed = new Set<(alarm: PolicyAlarm) => void>();
+  readonly #sourceName: string;
   readonly #watch: FileWatch;
   readonly #draining = new Set<EnginePool>();
+  readonly #heldListeners = new Set<(held: HeldBundle) => void>();
+  #review: Review | undefined;
+  #held:
+    | { readonly shown: HeldBundle; readonly bundle: Bundle; readonly grants: string | undefined }
+    | undefined;
   #running: Running | undefined;
   #rejected: RejectedBundle | undefined;
   #generation = 0;
-  /** No bundle below this is activated; kept over restarts with the last good bundle. */
-  #lowestSequence = 0;
+  /** Kept over restarts by the last good bundle. */
+  readonly #sequences = new SequenceGuard();
+  readonly #lastGood: LastGood;
+  readonly #trust: BundleTrust;
+  readonly #freshness: Freshness;
+  readonly #flipped = new Set<(status: FreshnessStatus) => void>();
   #loading: Promise<void> = Promise.resolve();
   #loaded = '';
   #closed = false;
 
   private constructor(options: PolicyHostOptions) {
     this.#options = options;
-    const { bundleFile, dataFile } = options;
-    const files = dataFile === undefined ? [bundleFile] : [bundleFile, dataFile];
-    this.#watch = new FileWatch(files, options.clock, () => void this.reload());
+    const { source, dataFile, stateDir, logger, keys, requireSigned, clock, maxAgeMs } = options;
+    const bundleFiles = 'file' in source ? [source.file] : [];
+    this.#sourceName = 'file' in source ? resolve(source.file) : source.name;
+    this.#lastGood = new LastGood(stateDir, this.#sourceName, logger);
+    this.#trust = { keys: keys ?? [], requireSigned: requireSigned ?? false };
+    this.#freshness = new Freshness(clock, maxAgeMs, () => this.#onFlip());
+    const files = dataFile === undefined ? bundleFiles : [...bundleFiles, dataFile];
+    this.#watch = new FileWatch(files, clock, () => void this.reload());
   }
 
   /**
@@ -116,8 +87,8 @@ export class PolicyHost {
   static async open(options: PolicyHostOptions): Promise<PolicyHost> {
     const host = new PolicyHost(options);
     await host.#watch.remember();
-    const lastGood = await host.#readLastGood();
-    host.#lowestSequence = lastGood?.sequence ?? 0;
+    const lastGood = await host.#lastGood.read();
+    if (lastGood !== undefined) await host.#rememberSequence(lastGood);
     await host.reload();
     if (host.active === undefined && lastGood !== undefined) await host.#useLastGood(lastGood);
     return host;
@@ -139,10 +110,13 @@ export class PolicyHost {
         sha256: active.sha256,
         revision: active.revision,
         sequence: active.sequence,
+        signedBy: active.signedBy,
         generation: active.generation,
         activatedMs: active.activatedMs,
       },
+      held: this.#held?.shown,
       rejected: this.#rejected,
+      freshness: this.#freshness.status(),
       engine: this.#running?.pool.stats(),
     };
   }
@@ -158,6 +132,45 @@ export class PolicyHost {
     return () => void this.#rejectedListeners.delete(call);
   }
 
+  /** Every activation that replaces another is looked at first; one that is held waits for `activateHeld`. */
+  reviewBy(review: Review): void {
+    this.#review = review;
+  }
+
+  /** Calls back when an activation is held that was not held before. */
+  onHeld(call: (held: HeldBundle) => void): () => void {
+    this.#heldListeners.add(call);
+    return () => void this.#heldListeners.delete(call);
+  }
+
+  /** Activates what is held, whatever it closes. False when something else is held by now, or it is refused. */
+  activateHeld(id: string): Promise<boolean> {
+    const activated = this.#loading.then(async () => {
+      const held = this.#held;
+      if (held?.shown.id !== id || this.#closed) return false;
+      try {
+        await this.#activate(held.bundle, held.grants, true);
+        return true;
+      } catch (thrown) {
+        this.#reject(thrown);
+        return false;
+      }
+    });
+    this.#loading = activated.then(() => undefined);
+    return activated;
+  }
+
+  /** Calls back when the bundle's source has been silent for too long, and when it is heard again. */
+  onFreshness(call: (status: FreshnessStatus) => void): () => void {
+    this.#flipped.add(call);
+    return () => void this.#flipped.delete(call);
+  }
+
+  /** Set while everything is denied because the source has been silent for too long. */
+  get stale(): FreshnessStatus | undefined {
+    return this.#freshness.isStale ? this.#freshness.status() : undefined;
+  }
+
   /** Calls back once each time one kind of stream fails repeatedly in the engine. */
   onAlarm(call: (alarm: PolicyAlarm) => void): () => void {
     this.#alarmed.add(call);
@@ -168,6 +181,23 @@ export class PolicyHost {
   reload(): Promise<void> {
     this.#loading = this.#loading.then(() => this.#load());
     return this.#loading;
+  }
+
+  /**
+   * Takes a bundle from its source, which thereby confirms it when it is (or is made) the active one. Never rejects: a
+   * refused bundle is in the status, as one from a file is.
+   */
+  offer(bytes: Buffer): Promise<OfferOutcome> {
+    const offered = this.#loading.then(() => this.#take(bytes));
+    this.#loading = offered.then(() => undefined);
+    return offered;
+  }
+
+  /** The source says that what it gave last is still right, now or `agoMs` ago. */
+  confirm(agoMs = 0): void {
+    // What was refused meanwhile is no longer what the source gives.
+    if (agoMs === 0) this.#rejected = undefined;
+    this.#freshness.confirm(agoMs);
   }
 
   /** One evaluation by the active engine; never rejects. */
@@ -184,6 +214,7 @@ export class PolicyHost {
   async close(): Promise<void> {
     this.#closed = true;
     this.#watch.close();
+    this.#freshness.close();
     await this.#loading;
     const pools = [...this.#draining, ...(this.#running === undefined ? [] : [this.#running.pool])];
     this.#running = undefined;
@@ -192,103 +223,136 @@ export class PolicyHost {
   }
 
   async #load(): Promise<void> {
-    if (this.#closed) return;
+    const { source } = this.#options;
+    const { active } = this;
+    if ('file' in source) {
+      const bytes = await readFile(source.file).catch((thrown: unknown) => this.#reject(thrown));
+      if (bytes !== undefined) await this.#take(bytes);
+    } else if (active !== undefined) {
+      await this.#take(active.bytes);
+    }
+  }
+
+  async #take(bytes: Buffer): Promise<OfferOutcome> {
+    if (this.#closed) return 'refused';
     try {
-      const { bundleFile, dataFile } = this.#options;
-      const bytes = await readFile(bundleFile);
-      const grants = dataFile === undefined ? undefined : readGrants(await readFile(dataFile));
-      const bundle = await readBundle(bytes);
-      const content = `${bundle.sha256} ${grants ?? ''}`;
-      if (content === this.#loaded) {
-        this.#rejected = undefined;
-        return;
-      }
-      await this.#activate(bundle, grants);
-      this.#loaded = content;
-      this.#keepLastGood(bytes);
+      const grants = await this.#readGrants();
+      const bundle = await readBundle(bytes, this.#trust);
+      if (idOf(bundle, grants) !== this.#loaded) return await this.#activate(bundle, grants);
+      this.#rejected = undefined;
+      this.#held = undefined;
+      return 'active';
     } catch (thrown) {
       this.#reject(thrown);
+      return 'refused';
     }
   }
 
-  /** One per source: another `bundleFile` has a last good bundle and a sequence of its own. */
-  get #lastGoodFile(): string | undefined {
-    const { stateDir, bundleFile } = this.#options;
-    if (stateDir === undefined) return undefined;
-    const source = createHash('sha256').update(resolve(bundleFile)).digest('hex').slice(0, SOURCE_DIGITS);
-    return join(stateDir, `last-good-bundle-${source}.tar.gz`);
+  async #readGrants(): Promise<string | undefined> {
+    const { dataFile } = this.#options;
+    return dataFile === undefined ? undefined : readGrants(await readFile(dataFile));
   }
 
-  async #readLastGood(): Promise<Bundle | undefined> {
-    const file = this.#lastGoodFile;
-    if (file === undefined) return undefined;
+  /** Decisions may be others from now on, as after an activation. */
+  #onFlip(): void {
+    this.#generation += 1;
+    const status = this.#freshness.status();
+    const { logger } = this.#options;
+    const what = { source: this.#sourceName, age_ms: status.ageMs, max_age_ms: status.maxAgeMs };
+    if (status.isStale) logger.error(what, 'the source of the policy bundle is silent; everything is denied');
+    else logger.info(what, 'the source of the policy bundle is heard');
+    for (const call of this.#flipped) call(status);
+  }
+
+  /** The number counts even where the bundle itself may not: its key may be gone from the configuration. */
+  async #rememberSequence(bytes: Buffer): Promise<void> {
     try {
-      return await readBundle(await readFile(file));
+      this.#sequences.adopt(await readBundle(bytes));
     } catch (thrown) {
-      if (foreignCodeOf(thrown) !== 'ENOENT') {
-        this.#options.logger.warn({ file, cause: messageOf(thrown) }, 'the last good bundle cannot be read');
-      }
-      return undefined;
+      this.#lastGood.unusable(thrown);
     }
   }
 
-  async #useLastGood(bundle: Bundle): Promise<void> {
-    const { dataFile, logger, bundleFile } = this.#options;
+  async #useLastGood(bytes: Buffer): Promise<void> {
     const rejected = this.#rejected;
     try {
-      const grants = dataFile === undefined ? undefined : readGrants(await readFile(dataFile));
+      const grants = await this.#readGrants();
+      const bundle = await readBundle(bytes, this.#trust);
       await this.#activate(bundle, grants);
       this.#rejected = rejected;
-      logger.warn({ file: bundleFile }, 'the last good bundle is active instead of the configured one');
+      const source = this.#sourceName;
+      this.#options.logger.warn({ source }, 'the last good bundle is active until its source gives another');
     } catch (thrown) {
-      logger.warn({ cause: messageOf(thrown) }, 'the last good bundle cannot be activated');
+      this.#lastGood.unusable(thrown);
     }
   }
 
-  async #activate(bundle: Bundle, grants: string | undefined): Promise<void> {
-    this.#checkSignature(bundle);
+  async #activate(bundle: Bundle, grants: string | undefined, isConfirmed = false): Promise<OfferOutcome> {
     const { clock, logger } = this.#options;
-    if (bundle.sequence < this.#lowestSequence) {
-      throw new AppError<PolicyErrorCode>(
-        'ERR_POLICY_SEQUENCE',
-        `bundle sequence ${String(bundle.sequence)} is lower than ${String(this.#lowestSequence)}, which was active`,
-      );
-    }
+    this.#sequences.check(bundle);
     const pool = await this.#startEngine(bundle, grants);
-    if (this.#closed) {
+    const isHeld = !isConfirmed && (await this.#isToBeHeld(bundle, grants, pool));
+    if (this.#closed || isHeld) {
       await pool.close();
-      return;
+      return isHeld ? 'held' : 'refused';
     }
     const previous = this.#running?.pool;
     // The swap: from here on every decision is the new bundle's, and `generation` tells older ones apart.
     this.#generation += 1;
-    this.#lowestSequence = bundle.sequence;
+    this.#sequences.adopt(bundle);
     this.#running = {
       pool,
       bundle: {
         sha256: bundle.sha256,
         revision: bundle.revision,
         sequence: bundle.sequence,
+        signedBy: bundle.signedBy,
         generation: this.#generation,
         activatedMs: clock.nowMs(),
         bytes: bundle.bytes,
       },
     };
     this.#rejected = undefined;
+    this.#held = undefined;
+    this.#loaded = idOf(bundle, grants);
+    this.#lastGood.keep(bundle.bytes);
     if (previous !== undefined) this.#drain(previous);
     const { sha256, revision, sequence } = bundle;
     logger.info({ sha256, revision, sequence, generation: this.#generation }, 'policy bundle activated');
     for (const call of this.#activated) call(this.#running.bundle);
+    return 'active';
   }
 
-  #checkSignature(bundle: Bundle): void {
-    if (this.#options.requireSigned !== true) return;
-    throw new AppError<PolicyErrorCode>(
-      'ERR_POLICY_UNSIGNED',
-      bundle.signed
-        ? 'require_signed is set, and this version cannot verify bundle signatures; the bundle is refused'
-        : 'require_signed is set and the bundle is not signed',
-    );
+  /** Asks what the activation would close; while it is held its engine is not kept, it is made again. */
+  async #isToBeHeld(bundle: Bundle, grants: string | undefined, pool: EnginePool): Promise<boolean> {
+    if (this.#review === undefined || this.#running === undefined) return false;
+    const { clock, logger } = this.#options;
+    const { sha256, revision, sequence, signedBy, bytes } = bundle;
+    const generation = this.#generation;
+    const candidate: Decider = {
+      active: { sha256, revision, sequence, signedBy, generation, activatedMs: clock.nowMs(), bytes },
+      generation,
+      stale: undefined,
+      evaluate: (request, kind, lane) => pool.evaluate(request, kind, lane),
+    };
+    let review: Awaited<ReturnType<Review>>;
+    try {
+      review = await this.#review(candidate);
+    } catch (error) {
+      await pool.close();
+      throw error;
+    }
+    const { isHeld, wouldClose, live } = review;
+    if (!isHeld) return false;
+    const id = idOf(bundle, grants);
+    const isNews = this.#held?.shown.id !== id;
+    const shown = { id, sha256, revision, sequence, atMs: clock.nowMs(), wouldClose, live };
+    this.#held = { shown, bundle, grants };
+    this.#rejected = undefined;
+    if (!isNews) return true;
+    logger.warn(shown, 'activation held: it would close many live streams; confirm it by `policy activate`');
+    for (const call of this.#heldListeners) call(shown);
+    return true;
   }
 
   async #startEngine(bundle: Bundle, grants: string | undefined): Promise<EnginePool> {
@@ -334,22 +398,14 @@ export class PolicyHost {
   }
 
   #reject(thrown: unknown): void {
-    const { clock, logger, bundleFile } = this.#options;
+    const { clock, logger } = this.#options;
     const code = isAppError(thrown) ? thrown.code : ('ERR_POLICY_BUNDLE' satisfies PolicyErrorCode);
-    this.#rejected = { atMs: clock.nowMs(), code, message: messageOf(thrown) };
-    const { message } = this.#rejected;
-    logger.error({ file: bundleFile, code, cause: message }, 'policy bundle refused; the one before stays');
+    const message = messageOf(thrown);
+    const isNews = this.#rejected?.message !== message;
+    this.#rejected = { atMs: clock.nowMs(), code, message };
+    const source = this.#sourceName;
+    // A server gives what was refused again at every poll.
+    if (isNews) logger.error({ source, code, cause: message }, 'policy bundle refused; the one before stays');
     for (const call of this.#rejectedListeners) call(this.#rejected);
-  }
-
-  #keepLastGood(bytes: Buffer): void {
-    const file = this.#lastGoodFile;
-    if (file === undefined) return;
-    try {
-      writeFileAtomically(file, bytes);
-    } catch (thrown) {
-      const cause = messageOf(thrown);
-      this.#options.logger.error({ file, cause }, 'the last good bundle cannot be kept over restarts');
-    }
   }
 }

@@ -1,10 +1,16 @@
 export { MAX_CANDIDATES, normalizeAddress, normalizeCandidates } from './address.ts';
-export type { CatalogEntry, Vector } from './bundle/bundle.ts';
+export { type CatalogEntry, readSequence, type Vector } from './bundle/bundle.ts';
 export {
   developmentBundle,
   type DevelopmentConnection,
   type DevelopmentOptions,
 } from './bundle/development.ts';
+export {
+  SIGNATURE_ALGORITHMS,
+  type SignatureAlgorithm,
+  type VerificationKey,
+  verificationKey,
+} from './bundle/signature.ts';
 export { decide } from './decide.ts';
 export type {
   Decision,
@@ -17,14 +23,19 @@ export type {
 export type { EngineStats, Lane } from './engine/pool.ts';
 export type { PolicyErrorCode } from './errors.ts';
 export { type Endpoint, guardAddress, type GuardSettings, type GuardVerdict } from './guard.ts';
-export {
-  type ActiveBundle,
-  type PolicyAlarm,
-  PolicyHost,
-  type PolicyHostOptions,
-  type PolicyStatus,
-  type RejectedBundle,
-} from './host.ts';
+export type { FreshnessStatus } from './bundle/freshness.ts';
+export { PolicyHost } from './host.ts';
+export type {
+  ActiveBundle,
+  CloseReview,
+  Decider,
+  HeldBundle,
+  OfferOutcome,
+  PolicyAlarm,
+  PolicyHostOptions,
+  PolicyStatus,
+  RejectedBundle,
+} from './host-contract.ts';
 export {
   canonicalInput,
   INPUT_VERSION,
@@ -41,11 +52,18 @@ export type { ChangedDecision, PastDecision, ReplayAnswer, ReplayChange } from '
 export type { ReplayCounts } from './replay/replay.ts';
 export { type RuleUse, RuleUseCount, type RuleUseReport } from './replay/rule-use.ts';
 export { buildBundle, type BuildOptions, type BuiltBundle } from './tool/build.ts';
-export { checkPolicies } from './tool/check.ts';
+export { checkPolicies, findRegal } from './tool/check.ts';
 export { type Diagnostic, diagnosticText } from './tool/diagnostic.ts';
 export { findOpa, OPA_VERSION } from './tool/opa.ts';
+export { renumberBundle } from './tool/renumber.ts';
+export { type BundleSigner, commandSigner, keySigner, signBundle } from './tool/sign.ts';
 export { DEFAULT_BUNDLE_FILE, SHIPPED_POLICIES } from './tool/paths.ts';
-export { writePolicySkeleton, writeProposals } from './tool/skeleton.ts';
+export {
+  policyExamples,
+  writePolicyExample,
+  writePolicySkeleton,
+  writeProposals,
+} from './tool/skeleton.ts';
 export type { SkeletonConnection } from './tool/skeleton-files.ts';
 export { type PolicyTestReport, type ShownAnswer, testPolicies, type VectorReport } from './tool/test.ts';
 export { inspectBundle, type Inspection } from './tool/inspect.ts';
@@ -53,3 +71,4 @@ export { type AskedInput, readAskedInput } from './tool/asked-input.ts';
 export { explainInput, type ExplainedAddress, type Explanation } from './tool/explain.ts';
 export { type AnswerChange, type BundleDiff, diffBundles, type EntryChanges } from './tool/diff.ts';
 export type { BundleGrant } from './tool/bundle-grants.ts';
+export { DOCS_INDEX, DOCS_MARK, documentBundle } from './tool/docs.ts';

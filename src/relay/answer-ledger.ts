@@ -77,6 +77,12 @@ export class AnswerLedger {
     if (entry.isSettled) this.#acknowledge(id, entry);
   }
 
+  /** No answer is waited for: the revocation ended the login itself. */
+  excuse(id: string, login: Login): void {
+    const entry = this.#entries.get(id);
+    if (entry?.pending.delete(login.instance) === true && entry.isSettled) this.#acknowledge(id, entry);
+  }
+
   /** The time for first answers is over. Answers what was cut, and acknowledges it. */
   settle({ revocation_id: id }: Revocation, ms: number): { links: number; streams: number | null } {
     const entry = this.#entries.get(id);

@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
+import type { AuthFailures } from '../audit/index.ts';
 import type { Admission, AdmissionRefusal, VerifiedCredential } from '../control/index.ts';
 import { isConnectionName } from '../identity/index.ts';
 import {
@@ -14,9 +15,7 @@ import {
   ROLE_HEADER,
   type Side,
 } from '../protocol/index.ts';
-import { type Clock, type Logger, messageOf, type Timer } from '../runtime/index.ts';
-import type { AuthFailures } from './auth-failures.ts';
-import { Buckets } from './buckets.ts';
+import { Buckets, type Clock, type Logger, messageOf, type Timer } from '../runtime/index.ts';
 import type { Origins } from './origin.ts';
 import type { TrustedProxies } from './trusted-proxies.ts';
 

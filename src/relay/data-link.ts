@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import type { LinkStanding } from '../identity/index.ts';
 import {
   advance,
   OFFERED,
@@ -106,9 +107,15 @@ export class DataLink {
     return this.#pipe?.waitingBytes ?? 0;
   }
 
-  /** True when the key is the link's sender or listener. */
-  isBoundTo(keyId: string): boolean {
-    return this.sender.id === keyId || this.listener.id === keyId;
+  /** What it ends with. */
+  get standing(): LinkStanding {
+    const { name, instance } = this.agent.login;
+    return {
+      keyIds: [this.sender.id, this.listener.id],
+      agent: name,
+      instance,
+      connectionId: this.connectionId,
+    };
   }
 
   party(side: Side): LinkParty {

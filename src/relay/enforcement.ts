@@ -1,5 +1,6 @@
 import type { AuditLog } from '../audit/index.ts';
 import type { Revocation, RevocationFeed } from '../control/index.ts';
+import { endsLink, isAgentSubject, noticeFieldsOf } from '../identity/index.ts';
 import { type Clock, type CloseReason, type Logger, messageOf } from '../runtime/index.ts';
 import { AnswerLedger } from './answer-ledger.ts';
 import type { LinkBook } from './link-book.ts';
@@ -11,6 +12,8 @@ export const ACK_TIMEOUT_MS = 1_000;
 
 /** An agent that did not answer is told again after this pause. */
 export const RETELL_AFTER_MS = 1_000;
+/** How long the answer may take then: nobody waits for it, and a far agent's takes longer than `ACK_TIMEOUT_MS`. */
+export const RETOLD_ACK_TIMEOUT_MS = 15_000;
 /** Revocations told again at one login, the newest: a tenth of what an agent keeps. */
 export const MAX_RETOLD = 10_000;
 
@@ -26,6 +29,20 @@ export interface EnforcementOptions {
   /** Told how long the last pipe took to be cut, seconds. */
   readonly observe: (seconds: number) => void;
 }
+
+/** True for logins of the agent that is dead. */
+const isOf = (revocation: Revocation, { role, name, instance }: Login): boolean =>
+  role === 'agent' && isAgentSubject(revocation, name, instance);
+
+const endsCredential = (revocation: Revocation, login: Login, { verified }: HeldCredential): boolean => {
+  if (revocation.key_id !== null) return verified.key_id === revocation.key_id;
+  if (revocation.agent !== null) return isOf(revocation, login);
+  return verified.connection_id === revocation.connection_id;
+};
+
+/** Whom it is told: everybody; of a dead agent the gateways, which cut its links at other nodes, and itself. */
+const concerns = (revocation: Revocation, login: Login): boolean =>
+  revocation.agent === null || login.role === 'gateway' || isOf(revocation, login);
 
 /** Makes a revocation true on this node: pipes first, all in one tick, then credentials, then notices. */
 export class RevocationEnforcement {
@@ -44,9 +61,9 @@ export class RevocationEnforcement {
     const { clock, links, logins, observe } = this.#options;
     const startedMs = clock.monotonicMs();
     const reason: CloseReason = revocation.kind;
-    const cut = links.cutWhere((link) => link.isBoundTo(revocation.key_id), reason);
-    const emptied = this.#dropCredentials(revocation.key_id, reason);
-    const told = logins.connected();
+    const cut = links.cutWhere((link) => endsLink(revocation, link.standing), reason);
+    const emptied = this.#dropCredentials(revocation);
+    const told = logins.connected().filter((login) => concerns(revocation, login));
     this.#ledger.open(revocation, cut, told);
     const enforced = (): void => {
       const ms = clock.monotonicMs() - startedMs;
@@ -61,32 +78,31 @@ export class RevocationEnforcement {
 
   /** Tells an agent that logged in what it may have missed; does not wait for it. */
   catchUp(login: Login, inForce: readonly Revocation[]): void {
-    if (login.role !== 'agent' || inForce.length === 0) return;
+    // It is not revoked itself, or it would not be here; what other agents are is none of its business.
+    const told = inForce.filter((revocation) => concerns(revocation, login));
+    if (login.role !== 'agent' || told.length === 0) return;
     // Ids rise with time. The newest first: those are the keys that links may still stand on.
-    const newest = inForce
+    const newest = told
       .toSorted((left, right) => (left.revocation_id < right.revocation_id ? 1 : -1))
       .slice(0, MAX_RETOLD);
-    if (newest.length < inForce.length)
+    if (newest.length < told.length)
       this.#options.logger.warn(
-        { agent: login.name, revocations: inForce.length, limit: MAX_RETOLD },
+        { agent: login.name, revocations: told.length, limit: MAX_RETOLD },
         'an agent is told the newest revocations only',
       );
     void this.#retell(login, newest);
   }
 
-  #dropCredentials(keyId: string, reason: CloseReason): Login[] {
+  /** Takes off every login what died; answers those that are over by it. */
+  #dropCredentials(revocation: Revocation): Login[] {
     const { logins } = this.#options;
     const emptied: Login[] = [];
     for (const login of logins.all()) {
-      const held = [...login.credentials.values()].filter(({ verified }) => verified.key_id === keyId);
-      for (const credential of held) this.#drop(login, credential, reason);
-      if (held.length > 0 && login.credentials.size === 0) emptied.push(login);
+      const held = [...login.credentials.values()].filter((one) => endsCredential(revocation, login, one));
+      for (const credential of held) logins.drop(login, credential, revocation.kind);
+      if (isOf(revocation, login) || (held.length > 0 && login.credentials.size === 0)) emptied.push(login);
     }
     return emptied;
-  }
-
-  #drop(login: Login, credential: HeldCredential, reason: CloseReason): void {
-    this.#options.logins.drop(login, credential, reason);
   }
 
   async #tell(
@@ -102,7 +118,9 @@ export class RevocationEnforcement {
       try {
         await this.#request(login, revocation, false);
       } catch (thrown) {
-        if (login.role === 'agent') silent.push(login);
+        // A dead agent's answer is not owed: its login ends in a moment, and its links have.
+        if (isOf(revocation, login)) this.#ledger.excuse(revocation.revocation_id, login);
+        else if (login.role === 'agent') silent.push(login);
         logger.warn(
           { login: login.name, revocation_id: revocation.revocation_id, detail: messageOf(thrown) },
           'revocation was not confirmed by a login',
@@ -137,18 +155,27 @@ export class RevocationEnforcement {
   }
 
   async #request(login: Login, revocation: Revocation, again: boolean): Promise<void> {
-    const { key_id, kind, revocation_id } = revocation;
-    const body = { key_id, reason: kind, revocation_id, ...(again ? { again } : {}) };
-    const answer = await login.channel?.request('revoked', body, ACK_TIMEOUT_MS);
+    const { kind, revocation_id } = revocation;
+    const subject = noticeFieldsOf(revocation);
+    const body = { ...subject, reason: kind, revocation_id, ...(again ? { again } : {}) };
+    const timeoutMs = again ? RETOLD_ACK_TIMEOUT_MS : ACK_TIMEOUT_MS;
+    const answer = await login.channel?.request('revoked', body, timeoutMs);
     if (login.role === 'agent' && answer?.t === 'ack')
       this.#ledger.answered(revocation_id, login, answer.body.streams ?? 0);
   }
 
   #note(revocation: Revocation, links: number, streams: number | null, ms: number): void {
     const { audit, namespace, node } = this.#options;
+    const { key_id, agent, connection_id } = revocation;
     audit.note({
       type: 'revocation.enforced',
-      subject: { namespace, relay: node, key_id: revocation.key_id },
+      subject: {
+        namespace,
+        relay: node,
+        ...(key_id === null ? {} : { key_id }),
+        ...(agent === null ? {} : { agent }),
+        ...(connection_id === null ? {} : { connection_id }),
+      },
       data: { revocation_id: revocation.revocation_id, reason: revocation.kind, links, streams, ms },
     });
   }

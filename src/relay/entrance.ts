@@ -1,14 +1,13 @@
 import type { Socket } from 'node:net';
 import { readProxyHeader } from '../protocol/index.ts';
-import type { Clock, Logger } from '../runtime/index.ts';
-import { Buckets } from './buckets.ts';
+import { Buckets, type Clock, type Logger } from '../runtime/index.ts';
 import { type Origins, peerOf } from './origin.ts';
 import type { TrustedProxies } from './trusted-proxies.ts';
 
 /** Connections of one address, of one trusted proxy, and of all, that have not shown yet what they are. */
 export const MAX_UNKNOWN_PER_ADDRESS = 512;
 export const MAX_UNKNOWN_PER_PROXY = 8_192;
-export const MAX_UNKNOWN = 16_384;
+const MAX_UNKNOWN = 16_384;
 /** Refusals over PROXY headers that are logged of one proxy, and of all strangers: burst, and refill. */
 const LOG_BURST = 3;
 const LOGS_PER_SECOND = 0.05;
@@ -18,6 +17,8 @@ const STRANGERS = 'strangers';
 export interface EntranceOptions {
   readonly proxies: TrustedProxies;
   readonly origins: Origins;
+  /** Connections of all addresses that have not shown yet what they are. Default `MAX_UNKNOWN`. */
+  readonly maxUnknown?: number;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -108,7 +109,8 @@ export class Entrance {
     const most =
       this.#options.proxies.sends(address) === undefined ? MAX_UNKNOWN_PER_ADDRESS : MAX_UNKNOWN_PER_PROXY;
     const ofAddress = this.#unknown.get(address) ?? 0;
-    if (ofAddress >= most || this.#unknownCount >= MAX_UNKNOWN) return undefined;
+    if (ofAddress >= most || this.#unknownCount >= (this.#options.maxUnknown ?? MAX_UNKNOWN))
+      return undefined;
     this.#unknown.set(address, ofAddress + 1);
     this.#unknownCount += 1;
     return () => {

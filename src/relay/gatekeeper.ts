@@ -1,6 +1,9 @@
 import type { Control, VerifiedCredential } from '../control/index.ts';
+import type { LinkStanding } from '../identity/index.ts';
 import type { Payload, Problem, Side } from '../protocol/index.ts';
+import type { CloseReason } from '../runtime/index.ts';
 import type { Fence } from './fence.ts';
+import type { Login } from './login.ts';
 import { type LoginBook, MAX_LOGINS, MAX_LOGINS_PER_PRINCIPAL } from './login-book.ts';
 
 const DRAINING_RETRY_S = 1;
@@ -13,7 +16,7 @@ export interface GatekeeperOptions {
   readonly namespace: string;
   readonly fence: Fence;
   readonly logins: LoginBook;
-  readonly revocations: Pick<Control['revocations'], 'isRevoked'>;
+  readonly revocations: Pick<Control['revocations'], 'isRevoked' | 'isAgentRevoked' | 'isConnectionRemoved'>;
 }
 
 /** The synchronous checks of admission: to be made in the tick that registers what they admit. */
@@ -56,7 +59,7 @@ export class Gatekeeper {
     const revocation = revocations.isRevoked(keyId);
     if (revocation !== undefined)
       return { status: 401, code: revocation.kind, detail: `key ${keyId} is revoked` };
-    if (this.#gone.has(connectionId)) {
+    if (this.#gone.has(connectionId) || revocations.isConnectionRemoved(connectionId) !== undefined) {
       return { status: 404, code: 'connection_unknown', detail: `there is no connection ${connection}` };
     }
     if (logins.size >= MAX_LOGINS) {
@@ -68,6 +71,25 @@ export class Gatekeeper {
       return { status: 429, code: 'too_many_logins', detail, retryAfterS: FULL_RETRY_S };
     }
     return undefined;
+  }
+
+  /** Why an agent of that name and installation is not admitted now, whichever key it shows. */
+  agentRefused({ role, name, instance }: Pick<Login, 'role' | 'name' | 'instance'>): Problem | undefined {
+    if (role !== 'agent') return undefined;
+    const revocation = this.#options.revocations.isAgentRevoked(name, instance);
+    if (revocation === undefined) return undefined;
+    const which = revocation.instance === null ? name : `${name}, instance ${instance},`;
+    return { status: 401, code: revocation.kind, detail: `agent ${which} is revoked` };
+  }
+
+  /** Why a link may not go on: what it stands on is revoked. */
+  endedBecause({ keyIds, agent, instance, connectionId }: LinkStanding): CloseReason | undefined {
+    const { revocations } = this.#options;
+    const revocation =
+      keyIds.map((keyId) => revocations.isRevoked(keyId)).find((found) => found !== undefined) ??
+      revocations.isAgentRevoked(agent, instance) ??
+      revocations.isConnectionRemoved(connectionId);
+    return revocation?.kind;
   }
 
   /** What is wrong with a hello, or with who says it. */

@@ -35,6 +35,8 @@ export interface LinkBookOptions {
   readonly logger: Logger;
   readonly fence: Fence;
   readonly isRevoked: (keyId: string) => boolean;
+  /** Why a link is dead: a key, its agent or its connection is revoked. */
+  readonly endedBecause: (link: DataLink) => CloseReason | undefined;
   /** Agents that serve a connection now, each with its publication's credential and SPKI. */
   readonly publishers: (connection: string) => readonly LinkParty[];
   readonly join: JoinCarriers;
@@ -264,10 +266,11 @@ export class LinkBook {
 
   /** Why a link may not be joined now. */
   #obstacle(link: DataLink): CloseReason | undefined {
-    const { fence, isRevoked } = this.#options;
+    const { fence, endedBecause } = this.#options;
     if (this.#closed !== undefined) return this.#closed;
     if (!fence.admits) return 'node_fenced';
-    if (isRevoked(link.sender.id) || isRevoked(link.listener.id)) return 'key_revoked';
+    const revoked = endedBecause(link);
+    if (revoked !== undefined) return revoked;
     const ended = [link.gateway, link.agent].some((party) => party.credential.endedBecause !== undefined);
     return ended ? 'token_expired' : undefined;
   }

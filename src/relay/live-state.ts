@@ -1,4 +1,11 @@
-import type { LinkInfo, LiveState, LoginInfo, StreamFailure, StreamInfo } from '../control/index.ts';
+import type {
+  AgentLogin,
+  LinkInfo,
+  LiveState,
+  LoginInfo,
+  StreamFailure,
+  StreamInfo,
+} from '../control/index.ts';
 import type { Payload } from '../protocol/index.ts';
 import { type Clock, type CloseReason, type Logger, messageOf } from '../runtime/index.ts';
 import type { Failures } from './failures.ts';
@@ -21,6 +28,27 @@ export interface RelayLiveStateOptions {
 }
 
 const rfc3339 = (ms: number): string => new Date(ms).toISOString();
+
+/** An agent's login as every node tells of it. */
+export const agentLoginOf = (login: Login): AgentLogin => ({
+  name: login.name,
+  instance: login.instance,
+  login_id: login.id,
+  since: rfc3339(login.openedMs),
+  address: login.address ?? null,
+  state: login.channel === undefined ? 'down' : 'up',
+  build: login.build,
+  bundle_sha256: login.bundleSha256 ?? null,
+  bundle_sequence: login.bundleSequence ?? null,
+  credentials: [...login.credentials.values()].map(({ verified }) => ({
+    connection: verified.connection,
+    key_id: verified.key_id,
+    principal: verified.principal,
+  })),
+  published: [...login.published.keys()],
+  links: login.linkCount - login.handshakeCount,
+  streams: login.streams,
+});
 
 /** What only this node knows, for the management API. */
 export class RelayLiveState implements LiveState {

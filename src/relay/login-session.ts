@@ -1,8 +1,7 @@
 import type { Control, VerifiedCredential } from '../control/index.ts';
 import { isConnectionName } from '../identity/index.ts';
 import type { ControlChannel, ControlMessage, Payload, Problem } from '../protocol/index.ts';
-import { type Clock, type Logger, messageOf } from '../runtime/index.ts';
-import { Buckets } from './buckets.ts';
+import { Buckets, type Clock, type Logger, messageOf } from '../runtime/index.ts';
 import type { ControlEndpoint } from './control-endpoint.ts';
 import type { Failures } from './failures.ts';
 import type { LinkBook } from './link-book.ts';
@@ -162,7 +161,7 @@ export class LoginSession {
       return;
     }
     if (login.credentials.size >= MAX_CREDENTIALS) {
-      this.#error(id, 429, 'too_many_credentials', `a login holds at most ${MAX_CREDENTIALS} credentials`);
+      this.#tooManyCredentials(id);
       return;
     }
     if (!isConnectionName(body.connection)) {
@@ -184,7 +183,16 @@ export class LoginSession {
       return;
     }
     if (login.channel !== this.#options.channel) return;
+    // Many may have been verified at once while the login had room for one.
+    if (login.credentials.size >= MAX_CREDENTIALS) {
+      this.#tooManyCredentials(id);
+      return;
+    }
     this.attach(body.handle, verified, id);
+  }
+
+  #tooManyCredentials(id: number): void {
+    this.#error(id, 429, 'too_many_credentials', `a login holds at most ${MAX_CREDENTIALS} credentials`);
   }
 
   async #renew(id: number, body: Payload<'renew'>): Promise<void> {
@@ -267,7 +275,11 @@ export class LoginSession {
   #health(body: Payload<'health'>): void {
     const { login, failures } = this.#options;
     if (body.healthy_nodes !== undefined) login.heardHealthy(body.healthy_nodes);
-    if (body.bundle_sha256 !== undefined) login.bundleSha256 = body.bundle_sha256;
+    if (body.bundle_sha256 !== undefined) {
+      login.bundleSha256 = body.bundle_sha256;
+      login.bundleSequence = body.bundle_sequence;
+    }
+    if (body.streams !== undefined) login.streams = body.streams;
     const own = new Set([...login.credentials.values()].map(({ verified }) => verified.connection));
     for (const failure of body.failures ?? [])
       if (own.has(failure.connection)) failures.report(login, failure);

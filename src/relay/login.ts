@@ -63,6 +63,9 @@ export class Login {
   /** Connections that this agent serves. */
   readonly published = new Map<string, Publication>();
   bundleSha256: string | undefined;
+  bundleSequence: number | undefined;
+  /** Streams over every node, as the process last said. */
+  streams = 0;
   /** Links of this login in any state but closed, and those of them that are not joined yet. */
   linkCount = 0;
   handshakeCount = 0;

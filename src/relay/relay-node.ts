@@ -1,7 +1,8 @@
 import type { Server as HttpsServer } from 'node:https';
-import type { AuditLog } from '../audit/index.ts';
-import type { ConnectionChange, Control, LiveState } from '../control/index.ts';
-import type { ControlMessage } from '../protocol/index.ts';
+import type { Socket } from 'node:net';
+import { type AuditLog, AuthFailures } from '../audit/index.ts';
+import type { AgentLogin, ConnectionChange, Control, LiveState } from '../control/index.ts';
+import type { ControlMessage, Side } from '../protocol/index.ts';
 import {
   type Clock,
   type CloseReason,
@@ -11,7 +12,6 @@ import {
   uuidv7,
 } from '../runtime/index.ts';
 import { Acceptor } from './acceptor.ts';
-import { AuthFailures } from './auth-failures.ts';
 import { type Arrival, ControlEndpoint } from './control-endpoint.ts';
 import type { DataLink } from './data-link.ts';
 import { RevocationEnforcement } from './enforcement.ts';
@@ -21,7 +21,7 @@ import { Fence } from './fence.ts';
 import { Gatekeeper } from './gatekeeper.ts';
 import { LinkBook } from './link-book.ts';
 import { LinkRefusals } from './link-refusals.ts';
-import { RelayLiveState } from './live-state.ts';
+import { agentLoginOf, RelayLiveState } from './live-state.ts';
 import { type HeldCredential, Login } from './login.ts';
 import { LoginBook } from './login-book.ts';
 import { LoginSession } from './login-session.ts';
@@ -113,6 +113,7 @@ export class RelayNode {
       logger,
       fence: this.#fence,
       isRevoked: (keyId) => revocations.isRevoked(keyId) !== undefined,
+      endedBecause: (link) => this.#gate.endedBecause(link.standing),
       publishers: (connection) => this.#logins.publishers(connection),
       onJoined: (link) => this.#evidence.linkOpened(link),
       join: (gateway, agent, nowMs, onEnd) => this.#workers.join(gateway, agent, nowMs, onEnd),
@@ -131,7 +132,7 @@ export class RelayNode {
       origins,
       closedBecause: () => this.#gate.closedBecause(),
       refusedNow: (credential) => this.#gate.refusedNow(credential),
-      onArrival: (arrival) => this.#arrived(arrival),
+      onArrival: (arrival) => this.arrived(arrival),
     });
     this.#enforcement = new RevocationEnforcement({
       node,
@@ -161,7 +162,7 @@ export class RelayNode {
       clock,
       logger,
       https: this.#https,
-      onCarrier: (side, token, socket, head) => this.#links.arrive(side, token, socket, head),
+      onCarrier: (side, token, socket, head) => this.carrierArrived(side, token, socket, head),
     });
     this.live = new RelayLiveState({
       node,
@@ -208,6 +209,12 @@ export class RelayNode {
       agents: connected.filter(({ role, published }) => role === 'agent' && published.size > 0).length,
       gateways: connected.filter(({ role }) => role === 'gateway').length,
     };
+  }
+
+  /** Every agent's login here, for the list over all nodes. */
+  agents(): AgentLogin[] {
+    const agents = this.#logins.all().filter(({ role }) => role === 'agent');
+    return agents.map((login) => agentLoginOf(login));
   }
 
   /** Counts for `/status`. */
@@ -269,8 +276,13 @@ export class RelayNode {
     this.#https.close();
   }
 
+  /** A data carrier showed a token to one of the ports; `head` is what was read of it and is to be forwarded. */
+  carrierArrived(side: Side, token: string, socket: Socket, head: Buffer): void {
+    this.#links.arrive(side, token, socket, head);
+  }
+
   /** A login begins, or takes the place of the one of the same process run. Synchronous. */
-  #arrived(arrival: Arrival): {
+  arrived(arrival: Arrival): {
     onMessage: (message: ControlMessage) => void;
     onClose: (detail: string) => void;
   } {
@@ -291,9 +303,14 @@ export class RelayNode {
     const refusal =
       this.#gate.closedBecause() ??
       this.#gate.refusedNow(credential) ??
+      this.#gate.agentRefused(facts) ??
       this.#gate.helloProblem(hello, facts);
     if (refusal !== undefined) {
       const { status, code, detail } = refusal;
+      if (status === 401) {
+        const { auth_rule: claimedKeyName, connection } = credential;
+        this.#authFailures.add({ claimedKeyName, code, address, connection, detail });
+      }
       channel.send('error', { status, code, detail }, helloId);
       channel.close();
       return nothing;
@@ -325,7 +342,7 @@ export class RelayNode {
       failures: this.#failures,
       endpoint: this.#endpoint,
       closedBecause: () => this.#gate.closedBecause(),
-      refusedNow: (verified) => this.#gate.refusedNow(verified),
+      refusedNow: (verified) => this.#gate.agentRefused(login) ?? this.#gate.refusedNow(verified),
       onLinkRefused: (from, connection, code, detail) => {
         this.#metrics.linkRefused(code);
         this.#refusals.add(from, connection, code, detail);

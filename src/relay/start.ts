@@ -159,6 +159,7 @@ export const startRelay = async (config: RelayConfig, deps: RelayDeps): Promise<
     });
     opened.add('relay node', () => node.close());
     control.countParties(() => node.parties());
+    control.listAgents(() => node.agents());
     control.start();
     control.drainOutbox(async (event) => {
       await audit.record(event);
@@ -167,6 +168,7 @@ export const startRelay = async (config: RelayConfig, deps: RelayDeps): Promise<
     const admin = await control.createManagementServer({
       listen: config.admin.listen,
       live: node.live,
+      audit,
       allowedHosts: config.admin.allowed_hosts,
       version: packageVersion,
     });

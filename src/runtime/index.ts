@@ -1,4 +1,5 @@
 export { BACKOFF_CAP_MS, Backoff } from './backoff.ts';
+export { Buckets } from './buckets.ts';
 export {
   CLOSE_REASON,
   type CloseReason,
@@ -40,7 +41,12 @@ export {
   type ReadConfigOptions,
   readConfigText,
 } from './config.ts';
-export { formatHostPort, type HostPort, parseHostPort, type RuntimeErrorCode } from './host-port.ts';
+export {
+  formatHostPort,
+  type HostPort,
+  parseHostPort,
+  type RuntimeErrorCode,
+} from './host-port.ts';
 export { createRegistry, METRIC_PREFIX, type Registry, type RegistryOptions } from './metrics.ts';
 export { runUntilSignal, type RunOptions, type StopCause } from './shutdown.ts';
 export {

@@ -2,6 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
+import type { z } from 'zod';
 import {
   type AgentConfig,
   agentConfigSchema,
@@ -61,7 +62,7 @@ export const writeBundle = (
 };
 
 export interface AgentOptions {
-  readonly config?: Partial<AgentConfig>;
+  readonly config?: Partial<z.input<typeof agentConfigSchema>>;
   readonly deps?: Partial<AgentDeps>;
   readonly bundle?: { sequence?: number; forbidden?: string[] } | 'none';
   readonly name?: string;

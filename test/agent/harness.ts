@@ -297,6 +297,8 @@ export const makeHarness = (options: HarnessOptions = {}): Harness => {
       linkRttMs: () => undefined,
       creditStalls: () => 0,
       decisionQueue: () => 0,
+      isBundleHeld: () => false,
+      bundleAgeMs: () => undefined,
       audit: () => ({ spoolBytes: 0, oldestSeconds: 0, dropped: 0 }),
     }),
     denials: new DenialGate(clock),

@@ -84,6 +84,7 @@ const makeRig = (): Rig => {
       usage: () => ({ connection: { streams: 0 }, agent: { streams: 0 } }),
       pinned: () => rig.pin,
       revoked: () => rig.revoked,
+      onOffered: () => undefined,
       port: () => ({
         publish: (name) => {
           trace.add(`publish ${name}`);

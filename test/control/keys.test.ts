@@ -206,7 +206,13 @@ test('removing an auth-rule revokes its keys as auth_rule_removed and leaves the
   const keys = (made.body as { keys: KeyWithText[] }).keys;
   const heard = keys.map((key) => revoked(control.revocations, key.key_id));
   const gone = await api.call('delete', '/auth-rules/orders/app-1');
-  assert.deepEqual(gone.body, { scope: 'orders', name: 'app-1', revoked_keys: 2 });
+  const { enforcement, ...removed } = gone.body as { enforcement: { pending: { name: string }[] } };
+  assert.deepEqual(removed, { scope: 'orders', name: 'app-1', revoked_keys: 2 });
+  assert.deepEqual(
+    enforcement.pending.map(({ name }) => name),
+    ['node-1'],
+    'this node enforces nothing, so it is pending',
+  );
   for (const one of heard) assert.equal((await one).kind, 'auth_rule_removed');
   assert.equal((await api.call('delete', '/auth-rules/orders/app-1')).status, 404);
   const left = (await api.call('get', '/auth-rules?scope=orders')).body as { items: { name: string }[] };

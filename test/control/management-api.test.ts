@@ -129,12 +129,19 @@ test('a connection from creation to deletion, with If-Match', async (t) => {
   const got = await api.call('get', '/connections/orders');
   assert.deepEqual((got.body as { target: object; labels: object }).target, { ...target, port: 5433 });
   const gone = await api.call('delete', '/connections/orders');
-  assert.deepEqual(gone.body, { name: 'orders', revoked_keys: 4 });
+  const { enforcement, ...removed } = gone.body as { enforcement: { pending: object[] } };
+  assert.deepEqual(removed, { name: 'orders', revoked_keys: 4 });
+  assert.deepEqual(
+    enforcement.pending.map((one) => ({ ...one, since: '' })),
+    [{ kind: 'node', name: 'node-1', since: '' }],
+    'this node enforces nothing, so it is pending',
+  );
   await problem(api.call('get', '/connections/orders'), 404, 'not_found');
   const revocations = (await api.call('get', '/revocations')).body as { items: { kind: string }[] };
   assert.deepEqual(
     revocations.items.map((one) => one.kind),
-    Array(4).fill('connection_removed'),
+    // Four keys and the connection itself.
+    Array(5).fill('connection_removed'),
   );
 });
 
@@ -311,8 +318,11 @@ test('what is asked live comes from the live state; closing a stream is recorded
     },
   });
   const { api, ownerUrl } = await apiFixture(t, postgres, { live });
-  assert.deepEqual((await api.call('get', '/streams')).body, { items: [stream] });
-  assert.deepEqual((await api.call('get', '/streams?connection=other')).body, { items: [] });
+  assert.deepEqual((await api.call('get', '/streams')).body, { items: [stream], next: null });
+  assert.deepEqual((await api.call('get', '/streams?connection=other')).body, {
+    items: [],
+    next: null,
+  });
   assert.deepEqual((await api.call('get', '/connections/orders/failures')).body, { items: [failure] });
   await problem(api.call('get', '/connections/unknown/failures'), 404, 'not_found');
   assert.equal((await api.call('post', `/streams/${stream.stream_id}/close`, { reason: 'why' })).status, 200);

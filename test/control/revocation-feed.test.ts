@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import pg from 'pg';
 import { openControl, type RevocationFeed } from '../../src/control/index.ts';
 import { silentLogger, systemClock } from '../../src/runtime/index.ts';
 import { ManualClock } from '../support/manual-clock.ts';
@@ -52,7 +53,10 @@ test('a revocation reaches every node; each tells once, in the tick that it know
     ['2', second],
   ] as const)
     node.revocations.onRevoked((revocation) => {
-      assert.equal(node.revocations.isRevoked(revocation.key_id)?.revocation_id, revocation.revocation_id);
+      assert.equal(
+        node.revocations.isRevoked(revocation.key_id ?? '')?.revocation_id,
+        revocation.revocation_id,
+      );
       calls.push(`${name} ${revocation.key_id}`);
       return { links: 1, streams: 3 };
     });
@@ -65,6 +69,33 @@ test('a revocation reaches every node; each tells once, in the tick that it know
   const again = await api.call('post', `/keys/${key.key_id}/revoke`, {});
   assert.deepEqual([again.status, (again.body as { nodes: number }).nodes], [200, 2]);
   assert.equal(calls.length, 2);
+});
+
+test('a node that listens again has heard nothing until it has read what was revoked meanwhile', async (t) => {
+  const clock = new ManualClock(systemClock.nowMs());
+  const { control, ownerUrl } = await controlFixture(t, postgres, { clock });
+  const before = control.revocations.lastHeardMonotonicMs();
+  const holder = new pg.Client({ connectionString: ownerUrl });
+  await holder.connect();
+  t.after(() => holder.end());
+  await writeSilently(ownerUrl, K1);
+  await holder.query('begin');
+  await holder.query('lock table control.revocation in access exclusive mode');
+  await killListeners(ownerUrl);
+  await eventually('it listens, and its full read waits', async () => {
+    clock.advance(10);
+    const rows = await sql(
+      ownerUrl,
+      `select from pg_stat_activity where application_name = 'sallyport-listen'
+        and datname = current_database() and wait_event_type = 'Lock'`,
+    );
+    return rows.length === 1;
+  });
+  assert.equal(control.revocations.lastHeardMonotonicMs(), before, 'the fence would open on a revoked key');
+  const known = revoked(control.revocations, K1);
+  await holder.query('rollback');
+  await known;
+  await eventually('it has heard', () => control.revocations.lastHeardMonotonicMs() > before);
 });
 
 test('a lost notification: the periodic full read finds the revocation', async (t) => {
@@ -82,7 +113,7 @@ test('after pg_terminate_backend the feed reconnects and reads what it missed', 
   const { control, ownerUrl } = await controlFixture(t, postgres);
   const calls: string[] = [];
   control.revocations.onRevoked(({ key_id }) => {
-    calls.push(key_id);
+    calls.push(key_id ?? '');
     return undefined;
   });
   const heard = revoked(control.revocations, K1);
@@ -200,7 +231,8 @@ test('a node that fails to enforce, and agents that do not answer, are pending; 
   await sql(
     ownerUrl,
     `insert into control.node (name, instance, last_seen_at, cut_after_ms) values
-    ('gone', '', now() - interval '1 hour', 300000), ('silent', '', now() - interval '1 minute', 300000)`,
+    ('gone', '', now() - interval '1 hour', 300000), ('silent', '', now() - interval '1 minute', 300000),
+    ('cutting', '', now() - interval '301 seconds', 300000)`,
   );
   await sql(ownerUrl, `update control.node set started_at = now() - interval '1 day'`);
   control.revocations.onRevoked((revocation) => {
@@ -222,9 +254,9 @@ test('a node that fails to enforce, and agents that do not answer, are pending; 
   assert.deepEqual([first.nodes, first.links, first.streams], [1, 2, null]);
   const names = (pending: { kind: string; name: string }[]): string[] =>
     pending.map((p) => `${p.kind} ${p.name}`).sort();
-  assert.deepEqual(names(first.pending), ['agent agent-1', 'node silent']);
+  assert.deepEqual(names(first.pending), ['agent agent-1', 'node cutting', 'node silent']);
   const second = (await api.call('post', `/keys/${two.key_id}/revoke`, {})).body as typeof first;
-  assert.deepEqual(names(second.pending), ['node node-1', 'node silent']);
+  assert.deepEqual(names(second.pending), ['node cutting', 'node node-1', 'node silent']);
 });
 
 test('the last of several acknowledgements counts, however fast they follow each other', async (t) => {

@@ -20,6 +20,9 @@ const refusedPlainly = (result: CommandResult, code: number, pattern: RegExp): v
   assert.doesNotMatch(said, /node:internal/);
 };
 
+/** More than the failures that one address may have with one key at a burst. */
+const GUESSES = 40;
+
 const GATEWAY_YAML = `namespace: localhost
 name: gateway-1
 state_dir: state
@@ -217,6 +220,33 @@ test('credentials, names and text that are not good, against a running installat
       /./,
     ],
     [
+      'a token for another connection',
+      { Authorization: token({ resource: 'http://localhost/other' }), 'Sallyport-Connection': 'shop' },
+      401,
+      /token_resource/,
+    ],
+    [
+      'a token whose sr was widened',
+      { Authorization: token({}).replace('%2Fshop', '%2F'), 'Sallyport-Connection': 'shop' },
+      401,
+      /not_authorized/,
+    ],
+    [
+      'a token whose se was moved',
+      {
+        Authorization: token({ expiresAtS: inAnHourS - 7_200 }).replace(/se=\d+/, `se=${inAnHourS}`),
+        'Sallyport-Connection': 'shop',
+      },
+      401,
+      /not_authorized/,
+    ],
+    [
+      'a token that is too long',
+      { Authorization: `${token({})}&x=${'x'.repeat(5_000)}`, 'Sallyport-Connection': 'shop' },
+      400,
+      /token_too_long/,
+    ],
+    [
       'poison',
       {
         Authorization: 'SharedAccessSignature sr=%00&sig=%ff&se=1&skn=%ED%A0%80',
@@ -233,6 +263,22 @@ test('credentials, names and text that are not good, against a running installat
       assert.match(answer.code, code);
     });
   }
+
+  await t.test('headers without end are refused', async () => {
+    const call = httpsRequest({
+      host: 'localhost',
+      port: deployment.relayPort,
+      path: '/.sallyport/v1/control',
+      ca,
+      headers: { 'X-Fill': 'x'.repeat(64 * 1024) },
+    });
+    const status = await new Promise<number | undefined>((resolve, reject) => {
+      call.on('response', (response) => resolve(response.resume().statusCode));
+      call.on('error', reject);
+      call.end();
+    });
+    assert.equal(status, 431);
+  });
 
   await t.test('a gateway with a wrong key says so and does not come up', async () => {
     const own = await createDeployment(t, { publish: { shop: `127.0.0.1:${target.port}` } });
@@ -273,6 +319,29 @@ test('credentials, names and text that are not good, against a running installat
       1,
       /k_00000000000000000000/,
     );
+  });
+
+  await t.test('who guesses is throttled and on record, who has the key is not', async () => {
+    const guess = { Authorization: token({ key: Buffer.alloc(32, 2).toString('base64') }) };
+    const statuses: number[] = [];
+    while (statuses.length < GUESSES && statuses.at(-1) !== 429) {
+      statuses.push((await handshake({ ...guess, 'Sallyport-Connection': 'shop' })).status);
+    }
+    assert.equal(statuses.at(-1), 429, statuses.join(' '));
+    const good = await handshake({ Authorization: token({}), 'Sallyport-Connection': 'shop' });
+    assert.equal(good.status, 101, 'from the same address, with the name of the same rule');
+    assert.equal(await askOnce(t, deployment.listenOf('shop'), 'fine'), 'fine');
+    await eventually('every kind of failure is recorded', async () => {
+      const rows = await deployment.rows<{ code: string }>(
+        `select distinct convert_from(canonical, 'UTF8')::jsonb #>> '{data,code}' as code
+           from audit.event where type = 'auth.failed'`,
+      );
+      const codes = new Set(rows.map(({ code }) => code));
+      for (const code of ['not_authorized', 'token_expired', 'token_malformed', 'token_resource']) {
+        assert.ok(codes.has(code), `${code} is not among ${[...codes].join(' ')}`);
+      }
+      return true;
+    });
   });
 
   await t.test('poison text in every field blocks no chain', async () => {

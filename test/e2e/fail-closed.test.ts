@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
-import { copyFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { keySigner, signBundle } from '../../src/policy/index.ts';
+import { edit, makeKey } from '../policy/signing-support.ts';
 import { sallyport } from '../support/command.ts';
 import { createDeployment, type Settings } from '../support/deployment.ts';
 import { eventually } from '../support/eventually.ts';
@@ -183,6 +185,29 @@ test('without a good bundle nothing is allowed', async (t) => {
     rmSync(bundle);
     assert.equal(await askOnce(t, deployment.listenOf('shop'), 'still'), 'still');
   });
+
+  await t.test(
+    'an unsigned one and one of another key are refused and recorded, and streams go on',
+    async () => {
+      const good = readFileSync(aside);
+      const unsigned = await edit(good, (files) => void files.delete('.signatures.json'));
+      const foreign = await signBundle(good, keySigner(makeKey('ES256').privatePem), 'policy-1');
+      for (const [bytes, code] of [
+        [unsigned, 'ERR_POLICY_UNSIGNED'],
+        [foreign, 'ERR_POLICY_SIGNATURE'],
+      ] as const) {
+        writeFileSync(`${bundle}.new`, bytes);
+        renameSync(`${bundle}.new`, bundle);
+        await eventually(`${code} is recorded`, async () => {
+          const rows = await deployment.rows<{ canonical: Buffer }>(
+            "select canonical from audit.event where type = 'bundle.rejected'",
+          );
+          return rows.some(({ canonical }) => canonical.includes(code)) ? true : undefined;
+        });
+        assert.equal(await askOnce(t, deployment.listenOf('shop'), code), code);
+      }
+    },
+  );
 });
 
 test('an agent that cannot write its spool does not start, and says so', async (t) => {

@@ -115,7 +115,7 @@ test('a key is revoked while the node that carries its streams is frozen', async
       const [entry] = await kept();
       assert.equal(entry?.key_id, key.key_id);
       assert.ok(entry.nodes.length >= 1);
-      assert.match((await revocations('list')).stdout, /^KEY ID +REASON +TOLD BY +TOLD AT\nk_/);
+      assert.match((await revocations('list')).stdout, /^REVOKED +REASON +TOLD BY +TOLD AT\nk_/);
       const unknown = await revocations('forget', 'k_00000000000000000000', '--reason', 'x');
       assert.equal(unknown.code, 1);
       const asked = await revocations('forget', key.key_id, '--reason', 'a node lied');

@@ -1,12 +1,21 @@
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
+import { patternAt } from '../../bench/load/pattern.ts';
+import { endedByReset } from '../../src/protocol/session/reset-detection.ts';
 import type { Role } from '../support/deployment.ts';
-import { createTwoNodes, everybodyAtBoth } from '../support/two-nodes.ts';
+import { startGateway } from '../support/second-gateway.ts';
+import { createTwoNodes, everybodyAtBoth, TWO_NODES } from '../support/two-nodes.ts';
 import { eventually } from '../support/eventually.ts';
-import { askOnce, echo, holdStreams, readToEnd } from '../support/sockets.ts';
+import { askOnce, dial, echo, holdStreams, listen, readToEnd } from '../support/sockets.ts';
 
 const DEADLINE_MS = 30_000;
 const STREAMS = 12;
+const TRANSFERS = 4;
+const PIECE_BYTES = 64 * 1024;
+const MOVING_BYTES = 4 * 1024 * 1024;
 
 interface Link {
   readonly link_id: string;
@@ -119,4 +128,73 @@ test('a node that is stopped in good order refuses no stream', async (t) => {
   stopping = true;
   await Promise.all(load);
   assert.deepEqual(failures, []);
+});
+
+/** Sends the pattern to an echo until told to end; the digests are of each way. */
+const startTransfer = (t: Parameters<typeof dial>[0], address: string) => {
+  const socket = dial(t, address);
+  const [sent, received] = [createHash('sha256'), createHash('sha256')];
+  let sentBytes = 0;
+  let receivedBytes = 0;
+  let isEnding = false;
+  const send = (): void => {
+    if (isEnding) return;
+    const piece = patternAt(sentBytes, PIECE_BYTES);
+    sent.update(piece);
+    sentBytes += piece.length;
+    if (socket.write(piece)) setImmediate(send);
+    else socket.once('drain', send);
+  };
+  socket.on('data', (chunk: Buffer) => {
+    received.update(chunk);
+    receivedBytes += chunk.length;
+  });
+  const how = new Promise<string>((resolve) => {
+    socket.once('end', () => resolve(endedByReset(socket) ? 'ECONNRESET' : 'fin'));
+    socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
+  });
+  socket.once('connect', send);
+  return {
+    bytes: (): number => receivedBytes,
+    how,
+    /** Ends the sending side and answers the digests once everything has come back. */
+    async end(): Promise<{ how: string; sent: string; received: string }> {
+      isEnding = true;
+      socket.end();
+      return { how: await how, sent: sent.digest('hex'), received: received.digest('hex') };
+    },
+  };
+};
+
+test('when one of two nodes dies, what moves over the other one loses not a byte', async (t) => {
+  const target = await listen(t, (socket) => socket.pipe(socket));
+  const deployment = await createTwoNodes(t, target.port);
+  for (const role of ['relay-a', 'relay-b', 'agent'] as const) deployment.start(role);
+  for (const role of ['relay-a', 'relay-b', 'agent'] as const) await deployment.ready(role);
+  const sendFile = join(deployment.directory, 'connections', 'shop.send');
+  const gatewayOf = async (role: keyof typeof TWO_NODES): Promise<string> => {
+    const connectionString = readFileSync(sendFile, 'utf8').trim();
+    const settings = { connection: 'shop', connectionString, name: `gateway-${role}`, node: TWO_NODES[role] };
+    return (await startGateway(t, deployment, settings)).listen;
+  };
+  const [atA, atB] = [await gatewayOf('relay-a'), await gatewayOf('relay-b')];
+  const doomed = Array.from({ length: TRANSFERS }, () => startTransfer(t, atA));
+  const kept = Array.from({ length: TRANSFERS }, () => startTransfer(t, atB));
+  const moved = (bytes: readonly number[]): Promise<true> =>
+    eventually(
+      'every stream moves',
+      () =>
+        [...doomed, ...kept].every((one, index) => one.bytes() >= (bytes[index] ?? 0)) ? true : undefined,
+      DEADLINE_MS,
+    );
+  await moved([...doomed, ...kept].map(() => MOVING_BYTES));
+
+  await deployment.kill('relay-a');
+  for (const { how } of doomed) assert.equal(await how, 'ECONNRESET');
+  const atDeath = kept.map((one) => one.bytes());
+  await moved([...doomed.map(() => 0), ...atDeath.map((bytes) => bytes + MOVING_BYTES)]);
+  for (const one of kept) {
+    const { how, sent, received } = await one.end();
+    assert.deepEqual([how, received], ['fin', sent]);
+  }
 });

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { cpSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { readArchive, writeArchive } from '../../src/policy/bundle/archive.ts';
-import { decide, type PolicyHost } from '../../src/policy/index.ts';
+import { decide, keySigner, type PolicyHost, signBundle } from '../../src/policy/index.ts';
+import { edit, makeKey, trusted } from './signing-support.ts';
 import { ORDERS, compileOrders, keyOf, openGuard, openHost, scratch, streamInput } from './support.ts';
 
 const DEADLINE_MS = 20_000;
@@ -19,12 +19,6 @@ const next = (t: TestContext, host: PolicyHost, what: 'onActivated' | 'onRejecte
 const replace = (file: string, bytes: Buffer | string): void => {
   writeFileSync(`${file}.new`, bytes);
   renameSync(`${file}.new`, file);
-};
-
-const edit = async (bundle: Buffer, change: (files: Map<string, Buffer>) => void): Promise<Buffer> => {
-  const files = new Map(await readArchive(bundle));
-  change(files);
-  return writeArchive(files);
 };
 
 const withSequence = (bundle: Buffer, sequence: number): Promise<Buffer> =>
@@ -99,6 +93,10 @@ const refusals: Readonly<
   Record<string, readonly [string, (t: TestContext, good: Buffer) => Promise<Buffer>]>
 > = {
   'a lower sequence': ['ERR_POLICY_SEQUENCE', (_t, good) => withSequence(good, 6)],
+  'the same sequence and other content': [
+    'ERR_POLICY_SEQUENCE',
+    (_t, good) => edit(good, (files) => void files.set('extra.rego', Buffer.from('package sallyport.x'))),
+  ],
   'a failing vector': [
     'ERR_POLICY_VECTOR',
     (t) => compileOrders(t, { 'sallyport/allow/none.rego': NONE }, 8),
@@ -110,7 +108,8 @@ const refusals: Readonly<
   ],
   'data that is no object': [
     'ERR_POLICY_ENGINE',
-    (_t, good) => edit(good, (files) => void files.set('data.json', Buffer.from('[]'))),
+    async (_t, good) =>
+      edit(await withSequence(good, 8), (files) => void files.set('data.json', Buffer.from('[]'))),
   ],
   'a root outside of sallyport': [
     'ERR_POLICY_BUNDLE',
@@ -159,6 +158,94 @@ test('require_signed refuses a bundle without a verified signature', async (t) =
     const host = await openHost(t, bytes, { requireSigned: true });
     assert.equal(host.active, undefined);
     assert.equal(host.status().rejected?.code, 'ERR_POLICY_UNSIGNED');
+  }
+});
+
+const RSA = makeKey('RS256');
+const EC = makeKey('ES256');
+
+const signedHost = async (
+  t: TestContext,
+): Promise<{ host: PolicyHost; good: Buffer; bundleFile: string }> => {
+  const bundleFile = join(scratch(t), 'bundle.tar.gz');
+  const good = await compileOrders(t);
+  const signed = await signBundle(good, keySigner(EC.privatePem), 'k1');
+  const host = await openHost(t, signed, {
+    bundleFile,
+    requireSigned: true,
+    keys: [trusted(RSA, 'old'), trusted(EC, 'new')],
+  });
+  return { host, good, bundleFile };
+};
+
+test('a bundle signed by a configured key is active, and the status says by which', async (t) => {
+  const { host } = await signedHost(t);
+  assert.equal(host.status().active?.signedBy, 'new');
+  assert.equal((await decide(host, streamInput(), openGuard)).allow, true);
+});
+
+test('unsigned, altered and foreign bundles are refused; the one before stays', async (t) => {
+  const { host, good, bundleFile } = await signedHost(t);
+  const { active, generation } = host;
+  const next8 = await withSequence(good, 8);
+  const signed8 = await signBundle(next8, keySigner(EC.privatePem), 'k1');
+  const foreign = await signBundle(next8, keySigner(makeKey('ES256').privatePem), 'new');
+  const altered = await edit(signed8, (files) => void files.set('vectors.json', Buffer.from('[]')));
+  const extra = await edit(signed8, (files) => void files.set('extra.rego', Buffer.from('package x')));
+  for (const [bytes, code] of [
+    [next8, 'ERR_POLICY_UNSIGNED'],
+    [foreign, 'ERR_POLICY_SIGNATURE'],
+    [altered, 'ERR_POLICY_SIGNATURE'],
+    [extra, 'ERR_POLICY_SIGNATURE'],
+    [await signBundle(await withSequence(good, 6), keySigner(EC.privatePem), 'k1'), 'ERR_POLICY_SEQUENCE'],
+  ] as const) {
+    writeFileSync(bundleFile, bytes);
+    await host.reload();
+    assert.equal(host.status().rejected?.code, code);
+    assert.equal(host.active, active);
+    assert.equal(host.generation, generation);
+  }
+  writeFileSync(bundleFile, signed8);
+  await host.reload();
+  assert.deepEqual([host.status().rejected, host.active?.sequence], [undefined, 8]);
+});
+
+test('the same content signed anew is no other content', async (t) => {
+  const { host, good, bundleFile } = await signedHost(t);
+  writeFileSync(bundleFile, await signBundle(good, keySigner(RSA.privatePem), 'k0'));
+  await host.reload();
+  assert.deepEqual([host.status().rejected, host.active?.signedBy], [undefined, 'old']);
+});
+
+test('with keys a signature must hold even where none is required', async (t) => {
+  const good = await compileOrders(t);
+  const foreign = await signBundle(good, keySigner(RSA.privatePem), undefined);
+  const host = await openHost(t, foreign, { keys: [trusted(EC)] });
+  assert.equal(host.status().rejected?.code, 'ERR_POLICY_SIGNATURE');
+  assert.equal((await openHost(t, good, { keys: [trusted(EC)] })).active?.signedBy, undefined);
+});
+
+test('a last good bundle whose key is gone is not used, and its sequence still counts', async (t) => {
+  const stateDir = scratch(t);
+  const bundleFile = join(scratch(t), 'bundle.tar.gz');
+  const good = await compileOrders(t);
+  const byOld = await signBundle(good, keySigner(RSA.privatePem), undefined);
+  const options = { bundleFile, stateDir, requireSigned: true };
+  await (await openHost(t, byOld, { ...options, keys: [trusted(RSA)] })).close();
+  writeFileSync(bundleFile, 'corrupt');
+  const again = await openHost(t, undefined, { ...options, keys: [trusted(RSA)] });
+  assert.equal(again.active?.signedBy, 'test', 'it is kept with its signature');
+  await again.close();
+  const other = await openHost(t, undefined, { ...options, keys: [trusted(EC)] });
+  assert.equal(other.active, undefined);
+  for (const [sequence, expected] of [
+    [6, undefined],
+    [8, 8],
+  ] as const) {
+    const bytes = await signBundle(await withSequence(good, sequence), keySigner(EC.privatePem), undefined);
+    writeFileSync(bundleFile, bytes);
+    await other.reload();
+    assert.equal(other.status().active?.sequence, expected);
   }
 });
 

@@ -147,7 +147,7 @@ const PATIENT = { budgetMs: 5_000, openWaitMs: 20_000 };
 export const openHost = async (
   t: TestContext,
   bundle: Buffer | undefined,
-  options: Partial<PolicyHostOptions> = {},
+  options: Partial<PolicyHostOptions> & { readonly bundleFile?: string } = {},
 ): Promise<PolicyHost> => {
   const bundleFile = options.bundleFile ?? join(scratch(t), 'bundle.tar.gz');
   if (bundle !== undefined && !existsSync(bundleFile)) writeFileSync(bundleFile, bundle);
@@ -155,8 +155,8 @@ export const openHost = async (
     clock: systemClock,
     logger: silentLogger,
     ...PATIENT,
+    source: { file: bundleFile },
     ...options,
-    bundleFile,
   });
   t.after(() => host.close());
   return host;

@@ -8,6 +8,7 @@ import { readBundle } from '../../src/policy/bundle/bundle.ts';
 import { ENTRYPOINT } from '../../src/policy/engine/messages.ts';
 import { EnginePool } from '../../src/policy/engine/pool.ts';
 import { parseResult } from '../../src/policy/engine/result.ts';
+import { IGNORE_ARGS } from '../../src/policy/tool/sources.ts';
 import { readVectors } from '../../src/policy/tool/vectors.ts';
 import { buildBundle, DEFAULT_BUNDLE_FILE, SHIPPED_POLICIES } from '../../src/policy/index.ts';
 import { systemClock } from '../../src/runtime/index.ts';
@@ -18,8 +19,7 @@ const evaluateByOpa = (opa: string, directory: string, input: unknown, file: str
   writeFileSync(file, JSON.stringify(input));
   const { action } = input as { action: keyof typeof ENTRYPOINT };
   const query = `data.${ENTRYPOINT[action].replaceAll('/', '.')}`;
-  const ignored = ['*_test.rego', 'vectors', 'schemas', 'dist'].flatMap((name) => ['--ignore', name]);
-  const args = ['eval', '-f', 'json', '-i', file, '-b', '.', ...ignored, query];
+  const args = ['eval', '-f', 'json', '-i', file, '-b', '.', ...IGNORE_ARGS, query];
   const { stdout } = spawnSync(opa, args, { cwd: directory, encoding: 'utf8' });
   const { result } = JSON.parse(stdout) as { result?: { expressions: { value: unknown }[] }[] };
   return result?.map(({ expressions }) => ({ result: expressions[0]?.value })) ?? [];

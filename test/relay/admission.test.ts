@@ -1,72 +1,16 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import type { IncomingMessage } from 'node:http';
-import { request } from 'node:https';
 import { connect, type Socket } from 'node:net';
 import { test } from 'node:test';
 import { connect as connectTls } from 'node:tls';
 import { WebSocket } from 'ws';
 import { CONTROL_PATH } from '../../src/protocol/index.ts';
-import { COALESCE_MS } from '../../src/relay/auth-failures.ts';
-import { Buckets } from '../../src/relay/buckets.ts';
+import { COALESCE_MS } from '../../src/audit/index.ts';
 import { MAX_UNKNOWN_PER_ADDRESS } from '../../src/relay/entrance.ts';
 import { SNIFF_TIMEOUT_MS } from '../../src/protocol/index.ts';
 import { ManualClock } from '../support/manual-clock.ts';
-import { CA, closeAll, credential, HOST, type Relay, startRelayNode, TestLogin } from './relay-fixture.ts';
-
-interface Answer {
-  readonly status: number;
-  readonly code: string;
-  readonly type: string | undefined;
-  readonly retryAfter: string | undefined;
-}
-
-const upgradeHeaders = {
-  Connection: 'Upgrade',
-  Upgrade: 'websocket',
-  'Sec-WebSocket-Version': '13',
-  'Sec-WebSocket-Key': Buffer.alloc(16).toString('base64'),
-  'Sec-WebSocket-Protocol': 'sallyport.v1',
-};
-
-const ask = async (
-  relay: Relay,
-  headers: Record<string, string | undefined>,
-  path = CONTROL_PATH,
-): Promise<Answer> => {
-  const kept = Object.fromEntries(
-    Object.entries(headers).filter(([, value]) => value !== undefined),
-  ) as Record<string, string>;
-  const sent = request({ host: HOST, port: relay.port, path, ca: CA, headers: kept, agent: false });
-  sent.on('error', () => undefined);
-  sent.end();
-  const response = await new Promise<IncomingMessage>((resolve, reject) => {
-    sent.once('response', resolve);
-    sent.once('upgrade', (upgraded, socket) => {
-      socket.destroy();
-      resolve(upgraded);
-    });
-    sent.once('close', () => reject(new Error('no answer')));
-  });
-  if (response.statusCode === 101) return { status: 101, code: '', type: undefined, retryAfter: undefined };
-  let body = '';
-  for await (const chunk of response.setEncoding('utf8') as AsyncIterable<string>) body += chunk;
-  const problem = JSON.parse(body) as { code: string; status: number; detail: string };
-  assert.equal(problem.status, response.statusCode);
-  return {
-    status: problem.status,
-    code: problem.code,
-    type: response.headers['content-type'],
-    retryAfter: response.headers['retry-after'],
-  };
-};
-
-const good = {
-  ...upgradeHeaders,
-  Authorization: 'key:k_send',
-  'Sallyport-Connection': 'db',
-  'Sallyport-Role': 'gateway',
-};
+import { ask, good } from './handshake.ts';
+import { CA, closeAll, credential, HOST, startRelayNode, TestLogin } from './relay-fixture.ts';
 
 test('a handshake is refused in plain HTTP with a stable code', async () => {
   const relay = await startRelayNode();
@@ -240,15 +184,4 @@ test('an instance cannot be taken by who does not know its secret', async () => 
   elsewhere.login.start();
   assert.match((await elsewhere.until('onDown')).detail, /namespace_unknown/);
   await closeAll(relay, first, thief, elsewhere);
-});
-
-test('buckets refill, and the one used longest ago makes room', () => {
-  const clock = new ManualClock();
-  const buckets = new Buckets(clock, { burst: 2, perSecond: 1, mostBuckets: 2 });
-  assert.deepEqual([buckets.take('a'), buckets.take('a'), buckets.take('a')], [true, true, false]);
-  clock.advance(1_000);
-  assert.deepEqual([buckets.take('a'), buckets.take('a')], [true, false]);
-  buckets.take('b');
-  buckets.take('c');
-  assert.equal(buckets.take('a'), true, 'forgotten, so fresh');
 });

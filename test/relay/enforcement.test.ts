@@ -15,6 +15,9 @@ type Ask = (again: boolean) => Promise<unknown>;
 const revocation = (id: string): Revocation => ({
   revocation_id: id,
   key_id: `k_${id}`,
+  agent: null,
+  instance: null,
+  connection_id: null,
   kind: 'key_revoked',
   reason: '',
 });

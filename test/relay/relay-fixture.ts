@@ -12,6 +12,12 @@ import type {
   VerifyRequest,
 } from '../../src/control/index.ts';
 import {
+  agentSubjectIds,
+  connectionSubjectId,
+  type RevocationSubject,
+  subjectIdOf,
+} from '../../src/identity/index.ts';
+import {
   type CredentialSource,
   type LinkCertificate,
   type LinkOffer,
@@ -130,6 +136,11 @@ export class FakeControl {
     stop: async () => undefined,
     firstSync: Promise.resolve(),
     isRevoked: (keyId) => this.revoked.get(keyId),
+    isAgentRevoked: (name, instance) =>
+      agentSubjectIds(name, instance)
+        .map((id) => this.revoked.get(id))
+        .find((found) => found !== undefined),
+    isConnectionRemoved: (id) => this.revoked.get(connectionSubjectId(id)),
     allInForce: () => [...this.revoked.values()],
     onRevoked: (call) => {
       this.#onRevoked.push(call);
@@ -162,13 +173,15 @@ export class FakeControl {
   }
 
   revoke(keyId: string): Revocation {
-    const revocation: Revocation = {
-      revocation_id: `r-${keyId}`,
-      key_id: keyId,
-      kind: 'key_revoked',
-      reason: 'test',
-    };
-    this.revoked.set(keyId, revocation);
+    return this.end({ key_id: keyId }, 'key_revoked');
+  }
+
+  /** Revokes a key, an agent or a connection. */
+  end(subject: Partial<RevocationSubject>, kind: Revocation['kind']): Revocation {
+    const whole = { key_id: null, agent: null, instance: null, connection_id: null, ...subject };
+    const id = subjectIdOf(whole);
+    const revocation: Revocation = { ...whole, revocation_id: `r-${id}`, kind, reason: 'test' };
+    this.revoked.set(id, revocation);
     for (const call of this.#onRevoked) call(revocation);
     return revocation;
   }

@@ -126,6 +126,9 @@ test('a revocation that falls into a handshake, an attach or a joining wins', as
   relay.control.revoked.set('k_send', {
     revocation_id: 'r-join',
     key_id: 'k_send',
+    agent: null,
+    instance: null,
+    connection_id: null,
     kind: 'key_revoked',
     reason: '',
   });

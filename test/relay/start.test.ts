@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { newKeyringText, openControl } from '../../src/control/index.ts';
@@ -39,7 +39,10 @@ test('a relay process admits by a real key, joins a link, revokes it through its
   const postgres = await startPostgres();
   t.after(() => postgres.stop());
   const { relayUrl: databaseUrl } = await controlDatabase(postgres);
-  const config = settings(temporaryDirectory(t, 'relay'), databaseUrl);
+  const directory = temporaryDirectory(t, 'relay');
+  const jsonlDir = join(directory, 'jsonl');
+  const base = settings(directory, databaseUrl);
+  const config = { ...base, audit: { ...base.audit, jsonl_dir: jsonlDir } };
   const relay = await startRelay(config, deps);
   t.after(() => relay.close());
   const owner = await openControl({
@@ -103,9 +106,13 @@ test('a relay process admits by a real key, joins a link, revokes it through its
   const down = await gateway.until('onDown', ({ status }) => status !== undefined);
   assert.deepEqual([down.status, down.code], [401, 'key_revoked']);
 
+  const anonymous = await fetch(`${relay.adminUrl}/api/v1/connections`);
+  assert.equal(anonymous.status, 401);
   await relay.reload(config);
   await relay.drain();
   await relay.close();
+  const lines = readdirSync(jsonlDir).map((name) => readFileSync(join(jsonlDir, name), 'utf8'));
+  assert.match(lines.join(''), /"code":"token_missing".*"type":"auth\.failed"/);
 });
 
 test('a certificate that cannot be used is refused before anything is opened', async (t) => {

@@ -2,6 +2,10 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import pg from 'pg';
 import { parse, stringify } from 'yaml';
+import { createAdminClient } from '../../src/cli/manage/admin-client.ts';
+import { openControl } from '../../src/control/index.ts';
+import { silentLogger, systemClock } from '../../src/runtime/index.ts';
+import { liveStateOf } from '../control/control-fixture.ts';
 import { type Background, startBackground } from './background.ts';
 import { type CommandResult, sallyport, sallyportProgram } from './command.ts';
 import { eventually } from './eventually.ts';
@@ -52,6 +56,29 @@ export interface Deployment {
 
 const READY_DEADLINE_MS = 60_000;
 
+/** Does what an operator's first command does: the one-time code that `init` wrote becomes a token, in its file. */
+const exchangeOwnerCode = async (directory: string, databaseUrl: string): Promise<string> => {
+  const tokenFile = join(directory, 'owner.token');
+  const control = await openControl({
+    databaseUrl,
+    keyring: join(directory, 'keyring.json'),
+    namespace: 'localhost',
+    node: 'exchange',
+    clock: systemClock,
+    logger: silentLogger,
+  });
+  try {
+    const options = { listen: '127.0.0.1:0', live: liveStateOf(), version: '0.0.0' };
+    const server = await control.createManagementServer(options);
+    const token = readFileSync(tokenFile, 'utf8').trim();
+    await createAdminClient({ url: server.url, token, tokenFile }).get('/tokens');
+    await server.close();
+    return readFileSync(tokenFile, 'utf8').trim();
+  } finally {
+    await control.close();
+  }
+};
+
 /** Runs `sallyport init` against a Postgres of its own; nothing is started yet. */
 export const createDeployment = async (t: Closer, options: DeploymentOptions): Promise<Deployment> => {
   const postgres = await startPostgres();
@@ -101,6 +128,7 @@ export const createDeployment = async (t: Closer, options: DeploymentOptions): P
   const statusUrl = (role: Role): string => `http://127.0.0.1:${statusPorts.get(role)}`;
   const tokenFile = join(directory, 'owner.token');
   const adminUrl = `http://127.0.0.1:${adminPort}`;
+  const adminToken = await exchangeOwnerCode(directory, databaseUrl);
   const running = new Map<Role, Background>();
 
   const processOf = (role: Role): Background => {
@@ -145,7 +173,7 @@ export const createDeployment = async (t: Closer, options: DeploymentOptions): P
     relayPort,
     relayHost: 'localhost',
     gatewayFile: configFile('gateway'),
-    adminToken: readFileSync(tokenFile, 'utf8').trim(),
+    adminToken,
     listenOf(name) {
       const found = listens.get(name);
       if (found === undefined) throw new Error(`the deployment has no connection ${name}`);

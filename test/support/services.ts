@@ -84,10 +84,14 @@ export const selfSigned = (t: Closer): { certFile: string; keyFile: string } => 
   return { certFile, keyFile };
 };
 
-/** A real nginx with one page over HTTP and HTTPS, which tells the number of the request on its connection. */
-export const startNginx = async (
-  t: Closer,
-): Promise<{ httpPort: number; httpsPort: number; caFile: string }> => {
+interface Nginx {
+  readonly httpPort: number;
+  readonly httpsPort: number;
+  readonly caFile: string;
+}
+
+/** A real nginx over HTTP and HTTPS, with these lines in its `server`. */
+const runNginx = async (t: Closer, lines: string): Promise<Nginx> => {
   const directory = temporaryDirectory(t, 'nginx');
   const { certFile, keyFile } = selfSigned(t);
   const httpPort = await freePort();
@@ -113,10 +117,7 @@ http {
     listen 127.0.0.1:${httpsPort} ssl;
     ssl_certificate ${certFile};
     ssl_certificate_key ${keyFile};
-    location / {
-      default_type text/plain;
-      return 200 "request $connection_requests on this connection\\n";
-    }
+${lines}
   }
 }
 `,
@@ -199,4 +200,31 @@ listen control
   const server = startBackground(t, program('haproxy'), ['-W', '-db', '-f', configFile]);
   await server.said(/Loading success/);
   return { tcpPort, httpsPort };
+};
+
+/** A real nginx with one page over HTTP and HTTPS, which tells the number of the request on its connection. */
+export const startNginx = (t: Closer): Promise<Nginx> =>
+  runNginx(
+    t,
+    `location / {
+      default_type text/plain;
+      return 200 "request $connection_requests on this connection\\n";
+    }`,
+  );
+
+/** A real nginx that serves the files of a directory as they are. */
+export const startFileNginx = (
+  t: Closer,
+  root: string,
+  demands: { readonly token?: string; readonly clientCaFile?: string } = {},
+): Promise<Nginx> => {
+  const client =
+    demands.clientCaFile === undefined
+      ? ''
+      : `ssl_client_certificate ${demands.clientCaFile}; ssl_verify_client on;`;
+  const token =
+    demands.token === undefined
+      ? ''
+      : `if ($http_authorization != "Bearer ${demands.token}") { return 401; }`;
+  return runNginx(t, `${client}\n    location / { ${token} root ${root}; }`);
 };

@@ -116,6 +116,7 @@ export const eventDataSchemas = {
   'stream.resumed': z.object({ gap_ms: duration.optional(), previous_link_id: text.optional() }),
   'auth.failed': z.object({
     claimed_key_name: text.optional(),
+    claimed_token_id: text.optional(),
     code: text,
     address: text.optional(),
     detail: text.optional(),

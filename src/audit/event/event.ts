@@ -15,6 +15,8 @@ export interface Origin {
 
 interface EventOf<T extends EventType> {
   readonly type: T;
+  /** Id that the event has already (a UUID, version 7): recorded twice, it is the same event. Default: a new one. */
+  readonly id?: string | undefined;
   /** Wall clock of the happening, ms since the epoch; default: when it is recorded. */
   readonly at_ms?: number | undefined;
   readonly subject: Subject;

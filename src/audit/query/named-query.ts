@@ -131,14 +131,15 @@ group by principal, connection order by coalesce(sum(bytes_up), 0) + coalesce(su
   },
   {
     name: 'auth-failures',
-    question: 'Failed authentications by claimed key and address',
+    question: 'Failed authentications by claimed key or token and address',
     parameters: [from('-infinity'), to],
-    sql: `select details #>> '{data,claimed_key_name}' as claimed_key_name, details #>> '{data,code}' as code,
+    sql: `select details #>> '{data,claimed_key_name}' as claimed_key_name,
+  details #>> '{data,claimed_token_id}' as claimed_token_id, details #>> '{data,code}' as code,
   coalesce(details #>> '{data,address}', host(source_addr)) as address, connection,
   sum(coalesce((details #>> '{data,count}')::bigint, 1)) as failures, max(occurred_at) as last_at
 from audit.timeline
 where type = 'auth.failed' and occurred_at >= $1::timestamptz and occurred_at < $2::timestamptz
-group by 1, 2, 3, 4 order by failures desc, last_at desc`,
+group by 1, 2, 3, 4, 5 order by failures desc, last_at desc`,
   },
   {
     name: 'gaps',

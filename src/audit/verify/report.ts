@@ -19,7 +19,10 @@ export type FindingKind =
   | 'chain_forked'
   | 'chain_row_altered'
   | 'head_missing'
-  | 'head_differs';
+  | 'head_differs'
+  | 'change_missing'
+  | 'change_waiting'
+  | 'change_differs';
 
 export interface Finding {
   readonly kind: FindingKind;
@@ -44,6 +47,8 @@ export interface VerifyReport {
   readonly breaks: number;
   /** Close events that writers dropped and counted. */
   readonly dropped: number;
+  /** Changes of a control database that were compared; null without one. */
+  readonly changes: number | null;
   readonly notes: readonly string[];
 }
 

@@ -3,6 +3,7 @@ import { foreignCodeOf, messageOf } from '../../runtime/index.ts';
 import { auditError } from '../errors.ts';
 import { loadTrust } from '../seal/trust.ts';
 import { type ChainTotals, checkChain } from './chain-check.ts';
+import { type ChangeTotals, checkChanges, type ControlChanges } from './change-check.ts';
 import { checkHeads, readOutsideHead } from './heads.ts';
 import { Findings, type VerifyReport } from './report.ts';
 import { allChains, type ChainRow, strayEvents } from './rows.ts';
@@ -19,6 +20,8 @@ export interface VerifyOptions {
   readonly headFiles?: readonly string[] | undefined;
   /** Also compare every column with the canonical bytes. */
   readonly columns?: boolean | undefined;
+  /** Also find an event for each change of this control database, read before the call. */
+  readonly changes?: ControlChanges | undefined;
   readonly onProgress?: ((done: { chain: string; events: number }) => void) | undefined;
 }
 
@@ -76,6 +79,16 @@ const checkRow = (row: ChainRow, mine: ChainTotals, findings: Findings): void =>
   }
 };
 
+const changeNotes = (totals: ChangeTotals | undefined): string[] => {
+  if (totals === undefined) return ['changes of the control database not compared (--control)'];
+  const { waiting, repeated, beyondRetention } = totals;
+  return [
+    ...(waiting === 0 ? [] : [`${waiting} changes of the last minute have no event yet`]),
+    ...(repeated === 0 ? [] : [`${repeated} changes were handed over twice: same id, same content`]),
+    ...(beyondRetention === 0 ? [] : [`${beyondRetention} things are older than what retention left`]),
+  ];
+};
+
 const notesOf = (o: VerifyOptions, anchored: boolean): string[] => {
   const notes: string[] = [];
   if (o.trustFile === undefined) notes.push('signatures not checked: no trust file was given');
@@ -102,6 +115,7 @@ export const verifyAudit = async (options: VerifyOptions): Promise<VerifyReport>
     // The failing query rejects by itself.
   });
   let chains: ChainRow[];
+  let changes: ChangeTotals | undefined;
   try {
     await client.connect();
     // One snapshot for all: a store that is being written to is verified as of now.
@@ -126,6 +140,7 @@ export const verifyAudit = async (options: VerifyOptions): Promise<VerifyReport>
         seq: stray.seq,
       });
     }
+    if (options.changes !== undefined) changes = await checkChanges(client, options.changes, findings);
     await client.query('commit');
   } catch (cause) {
     const code = foreignCodeOf(cause);
@@ -157,6 +172,7 @@ export const verifyAudit = async (options: VerifyOptions): Promise<VerifyReport>
     truncation: heads.length > 0 ? 'checked' : 'not checked',
     breaks: sum((mine) => (mine.prevChain === null ? 1 : 0)),
     dropped: sum((mine) => mine.dropped),
-    notes: notesOf(options, heads.length > 0),
+    changes: changes?.changes ?? null,
+    notes: [...notesOf(options, heads.length > 0), ...changeNotes(changes)],
   };
 };

@@ -1,20 +1,42 @@
 import type { Command } from 'commander';
 import { type Finding, verifyAudit } from '../../audit/index.ts';
-import { EXIT } from '../../runtime/index.ts';
+import { readControlChanges } from '../../control/index.ts';
+import { AppError, EXIT } from '../../runtime/index.ts';
+import type { CliErrorCode } from '../errors.ts';
 import { outputOf } from '../output.ts';
-import { type DatabaseFlags, databaseOptions, findAuditDatabase, headFilesOf } from './access.ts';
+import {
+  type AuditAccess,
+  type DatabaseFlags,
+  databaseOptions,
+  findAuditDatabase,
+  headFilesOf,
+} from './access.ts';
 
 interface VerifyFlags extends DatabaseFlags {
   readonly trust?: string;
   readonly root?: string;
   readonly heads?: readonly string[];
   readonly columns?: boolean;
+  /** True: named without a URL. */
+  readonly control?: string | true;
 }
+
+/** @throws AppError ERR_CLI_USAGE */
+const controlUrlOf = (control: string | true, up: AuditAccess['up']): string => {
+  const url = control === true ? up?.database_url : control;
+  if (url !== undefined && /^postgres(ql)?:\/\//.test(url) && URL.canParse(url)) return url;
+  const wrong = control === true ? 'needs a URL where no `up` is running' : 'is not a postgres:// URL';
+  throw new AppError<CliErrorCode>('ERR_CLI_USAGE', `--control ${wrong}`);
+};
 
 const verify = async (flags: VerifyFlags, command: Command): Promise<void> => {
   const output = outputOf(command);
   const { databaseUrl, up } = findAuditDatabase(flags);
+  // Read first: what is handed over meanwhile is then in the events, not missing from them.
+  const changes =
+    flags.control === undefined ? undefined : await readControlChanges(controlUrlOf(flags.control, up));
   const report = await verifyAudit({
+    changes,
     databaseUrl,
     trustFile: flags.trust ?? up?.trust_file,
     root: flags.root,
@@ -35,7 +57,8 @@ const verify = async (flags: VerifyFlags, command: Command): Promise<void> => {
     if (report.more_findings > 0) output.line(`and ${report.more_findings} more`);
   }
   for (const note of report.notes) output.note(note);
-  const counts = `${report.chains} chains, ${report.seals} seals, ${report.events} events`;
+  const compared = report.changes === null ? '' : `, ${report.changes} changes`;
+  const counts = `${report.chains} chains, ${report.seals} seals, ${report.events} events${compared}`;
   output.line(
     report.ok ? `verified: ${counts}` : `NOT verified: ${counts}, ${report.findings.length} findings`,
   );
@@ -49,7 +72,8 @@ export const verifyCommand = (audit: Command): void => {
       .summary('check all evidence')
       .description(
         'Checks every chain: leaves, roots, seals, signatures, contiguity, heads; names the seal and the event of each ' +
-          'finding. Exits 1 on any finding. Connects to: the audit database, as role audit_verify or its owner.',
+          'finding. With --control also that each change of the control plane has its event. Exits 1 on any finding. ' +
+          'Connects to: the audit database, as role audit_verify or its owner; with --control to the control database.',
       ),
   )
     .option('--trust <file>', 'trust file: which signers to believe')
@@ -57,6 +81,10 @@ export const verifyCommand = (audit: Command): void => {
     .option(
       '--heads <file...>',
       'head files of writers (head.json beside their spools): anchors against truncation',
+    )
+    .option(
+      '--control [url]',
+      'control database: name each change without an event (without a URL: that of the running `up`)',
     )
     .option('--columns', 'also compare every column with the event it is derived from')
     .action(verify);

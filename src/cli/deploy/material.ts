@@ -1,4 +1,4 @@
-import { X509Certificate } from 'node:crypto';
+import { generateKeyPairSync, X509Certificate } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { addSigner, createAuditRoot, openAuditKey } from '../../audit/index.ts';
@@ -103,4 +103,19 @@ export const ensureTrust = (
   for (const { kind, name, keyFile } of signers) {
     addSigner({ ...files, publicKey: openAuditKey(keyFile).publicKey, kind, name, clock });
   }
+};
+
+/** Makes the key that signs bundles (P-256) and returns it in PEM; its public half is what agents are given. */
+export const createPolicyKey = (files: {
+  readonly privateKeyFile: string;
+  readonly publicKeyFile: string;
+}): string => {
+  const { privateKey, publicKey } = generateKeyPairSync('ec', {
+    namedCurve: 'P-256',
+    privateKeyEncoding: { type: 'pkcs8', format: 'pem' },
+    publicKeyEncoding: { type: 'spki', format: 'pem' },
+  });
+  writeFileAtomically(files.privateKeyFile, privateKey, PRIVATE_FILE_MODE);
+  writeFileAtomically(files.publicKeyFile, publicKey, PUBLIC_FILE_MODE);
+  return privateKey;
 };

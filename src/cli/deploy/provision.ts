@@ -22,14 +22,16 @@ export interface ProvisionOptions {
   readonly publications: readonly Publication[];
   /** Where connection strings are put, 0600. */
   readonly directory: string;
-  /** Where the owner's management token is put, 0600; one that still works is kept. */
+  /** Where the owner's management token, or the one-time code for it, is put, 0600. */
   readonly tokenFile: string;
+  /** `token`: for the machine's own use, it replaces that of the last start; `code`: to be shown to a person. */
+  readonly credential: 'token' | 'code';
   readonly clock: Clock;
 }
 
 export interface Provisioned {
-  /** A secret. */
-  readonly ownerToken: string;
+  /** The token or the code that is in `tokenFile`; a secret. */
+  readonly ownerCredential: string;
   readonly connections: readonly {
     readonly name: string;
     /** Files with the connection strings of gateway and agent. */
@@ -159,10 +161,15 @@ export const provision = async (options: ProvisionOptions): Promise<Provisioned>
     logger: silentLogger,
   });
   try {
-    const { token } = await control.ensureOwnerToken('owner');
-    writeFileAtomically(options.tokenFile, `${token}\n`);
+    const isCode = options.credential === 'code';
+    const { id, token } = await control.ensureOwnerToken(isCode ? 'init' : 'owner');
+    if (!isCode) writeFileAtomically(options.tokenFile, `${token}\n`);
     const connections = await withClient(control, token, (client) => provisionWith(client, options));
-    return { ownerToken: token, connections };
+    if (!isCode) return { ownerCredential: token, connections };
+    await control.endToken(id);
+    const { code } = await control.ensureOwnerCode();
+    writeFileAtomically(options.tokenFile, `${code}\n`);
+    return { ownerCredential: code, connections };
   } finally {
     await control.close();
   }

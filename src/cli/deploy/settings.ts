@@ -26,6 +26,13 @@ export interface NodeInstallation {
   readonly stateDirectory: string;
 }
 
+/** Whose signatures of bundles an agent takes. */
+export interface PolicyKeyFiles {
+  readonly id: string;
+  readonly algorithm: 'RS256' | 'ES256';
+  readonly publicKeyFile: string;
+}
+
 /** What the configurations of one installation are made from. Paths are written as they are given. */
 export interface Installation {
   readonly namespace: string;
@@ -40,7 +47,8 @@ export interface Installation {
   readonly stateDirectory: { readonly agent: string; readonly gateway: string };
   readonly agentAuditKeyFile: string;
   readonly bundleFile: string;
-  readonly requireSigned: boolean;
+  /** The key whose signatures of bundles count; undefined: bundles need no signature. */
+  readonly policyKey: PolicyKeyFiles | undefined;
   readonly allowLoopback: readonly number[];
   readonly allowAuditDatabase: boolean;
   /** Streams may finish this long after a signal; undefined: the processes' own default. */
@@ -92,6 +100,16 @@ export const relaySettings = (installation: Installation, node: NodeInstallation
   ...(installation.drainSeconds === undefined ? {} : { drain_seconds: installation.drainSeconds }),
 });
 
+const policySettings = ({ bundleFile, policyKey }: Installation): Yaml => {
+  if (policyKey === undefined) return { bundle_file: bundleFile, require_signed: false };
+  const { id, algorithm, publicKeyFile } = policyKey;
+  return {
+    bundle_file: bundleFile,
+    require_signed: true,
+    keys: [{ id, algorithm, public_key_file: publicKeyFile }],
+  };
+};
+
 /** agent.yaml */
 export const agentSettings = (installation: Installation): Yaml => ({
   namespace: installation.namespace,
@@ -100,7 +118,7 @@ export const agentSettings = (installation: Installation): Yaml => ({
   relays: relays(installation),
   ca_file: installation.caFile,
   connections: installation.connections.map(({ listenFile }) => ({ connection_string_file: listenFile })),
-  policy: { bundle_file: installation.bundleFile, require_signed: installation.requireSigned },
+  policy: policySettings(installation),
   audit: {
     database_url_file: installation.agentAuditDatabaseFile,
     spool_dir: `${installation.stateDirectory.agent}/spool`,

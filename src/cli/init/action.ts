@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
-import { developmentBundle, writePolicySkeleton } from '../../policy/index.ts';
+import { developmentBundle, keySigner, signBundle, writePolicySkeleton } from '../../policy/index.ts';
 import {
   AppError,
   environment,
@@ -13,7 +13,13 @@ import {
   writeFileAtomically,
 } from '../../runtime/index.ts';
 import { prepareDatabase } from '../deploy/database.ts';
-import { ensureAuthority, ensureKeyring, ensureServerCertificate, ensureTrust } from '../deploy/material.ts';
+import {
+  createPolicyKey,
+  ensureAuthority,
+  ensureKeyring,
+  ensureServerCertificate,
+  ensureTrust,
+} from '../deploy/material.ts';
 import { provision } from '../deploy/provision.ts';
 import {
   type NamedNode,
@@ -57,6 +63,13 @@ const STATUS_PORT = { relay: 9361, agent: 9362, gateway: 9363 };
 const FIRST_LISTEN_PORT = 15_000;
 const PASSWORD_BYTES = 24;
 const CUT_AFTER_SECONDS = 300;
+/** The key that signs bundles; `policy sign --key-id` and agent.yaml call it so. */
+const POLICY_KEY = {
+  id: 'policy-1',
+  algorithm: 'ES256',
+  privateKeyFile: 'policy-signing.key',
+  publicKeyFile: 'policy-signing.pub',
+} as const;
 
 const FILES = [
   'relay.yaml',
@@ -65,6 +78,7 @@ const FILES = [
   'gateway.yaml',
   'keyring.json',
   'ca.key',
+  'policy-signing.key',
   'trust.json',
   'policy',
 ];
@@ -106,7 +120,7 @@ const NOTES = {
   relay:
     'A relay node. Agents and gateways dial each node by its own host; all nodes share the control database and the\nkeyring.',
   agent:
-    'The agent, on the private network. Paths are taken from this directory: move the whole of it, or the files it\nnames. require_signed stays false until bundles are signed.',
+    'The agent, on the private network. Paths are taken from this directory: move the whole of it, or the files it\nnames. Bundles count only when they are signed by the key of policy-signing.key.',
   gateway:
     'The gateway, beside the applications. It needs its own keys and ca.pem, nothing else of this directory.',
 };
@@ -197,17 +211,20 @@ export const runInit = async (path: string, options: InitOptions, output: Output
     publications,
     directory: file('connections'),
     tokenFile: file('owner.token'),
+    credential: 'code',
     clock,
   });
   writePolicySkeleton(file('policy'), publications);
   const defaultBundle = readFileSync(new URL('policies/dist/default.tar.gz', packageRoot));
-  writeFileAtomically(
-    file('bundle.tar.gz'),
-    developmentBundle(
-      defaultBundle,
-      publications.map(({ name, target }) => ({ name, ...target })),
-    ),
+  const bundle = developmentBundle(
+    defaultBundle,
+    publications.map(({ name, target }) => ({ name, ...target })),
   );
+  const signingKey = createPolicyKey({
+    privateKeyFile: file(POLICY_KEY.privateKeyFile),
+    publicKeyFile: file(POLICY_KEY.publicKeyFile),
+  });
+  writeFileAtomically(file('bundle.tar.gz'), await signBundle(bundle, keySigner(signingKey), POLICY_KEY.id));
   for (const { node, controlUrl, auditUrl } of roles.nodes) {
     writeFileAtomically(file(urlFiles(stemOf(node)).control), `${controlUrl}\n`);
     writeFileAtomically(file(urlFiles(stemOf(node)).audit), `${auditUrl}\n`);
@@ -251,7 +268,7 @@ export const runInit = async (path: string, options: InitOptions, output: Output
     stateDirectory: { agent: 'state/agent', gateway: 'state/gateway' },
     agentAuditKeyFile: 'agent-audit.key',
     bundleFile: 'bundle.tar.gz',
-    requireSigned: false,
+    policyKey: POLICY_KEY,
     allowLoopback: loopbackPorts(publications),
     allowAuditDatabase: false,
     connections: provisioned.connections.map(({ name, sendFile, listenFile }, index) => ({
@@ -294,16 +311,27 @@ export const runInit = async (path: string, options: InitOptions, output: Output
   });
   output.line(`Written to ${directory}, for your eyes only (0600). The database is up to date.`);
   output.line();
-  output.line(`Owner code (also in ${typed}/owner.token): ${provisioned.ownerToken}`);
+  output.line(`Owner code (also in ${typed}/owner.token): ${provisioned.ownerCredential}`);
+  output.line('It is good for one exchange within 24 h: the first command that is given --token-file');
+  output.line(
+    'owner.token puts the owner token in its place, there. The copy on this screen is then worthless.',
+  );
   output.line();
   output.line('Start the processes, each where it belongs:');
   for (const text of commands.slice(0, -1)) output.line(`  ${text}`);
   output.line('and look:');
   output.line(`  ${commands.at(-1) ?? ''}`);
   output.line();
-  output.line(`bundle.tar.gz allows exactly these targets. Edit ${typed}/policy and compile it (needs OPA):`);
-  output.line(`  ${program_} policy build ${typed}/policy -o ${typed}/bundle.tar.gz`);
   output.line(
-    `Take ${typed}/audit-root.key and ca.key off this machine: they are needed to add processes, not to run.`,
+    `bundle.tar.gz allows exactly these targets. Edit ${typed}/policy, compile it (needs OPA) and sign it:`,
+  );
+  output.line(
+    `  ${program_} policy build ${typed}/policy -o ${typed}/next.tar.gz --after ${typed}/bundle.tar.gz`,
+  );
+  output.line(
+    `  ${program_} policy sign ${typed}/next.tar.gz -o ${typed}/bundle.tar.gz --key ${typed}/${POLICY_KEY.privateKeyFile} --key-id ${POLICY_KEY.id}`,
+  );
+  output.line(
+    `Take ${typed}/audit-root.key, ca.key and ${POLICY_KEY.privateKeyFile} off this machine: they are needed to add processes and to change policy, not to run.`,
   );
 };

@@ -3,20 +3,25 @@ import type { Command } from 'commander';
 import { AppError, environment, foreignCodeOf, messageOf } from '../../runtime/index.ts';
 import { findRunningUp } from '../ready-file.ts';
 import type { ManageErrorCode } from './errors.ts';
+import { exchangedToken } from './owner-code.ts';
 
 /** Longest wait for an answer; a revocation waits 2 s for nodes. */
 const ANSWER_WITHIN_MS = 15_000;
 /** Most pages of a list that are followed. */
 const MAX_PAGES = 10_000;
 const PAGE = 200;
+/** The largest page of what is asked live (logins, links, streams): each page asks anew. */
+export const LIVE_PAGE = 1_000;
 /** What can stand in a header at all. */
 const TOKEN_FORM = /^[!-~]{1,512}$/;
 
 /** Where the management API is and the token for it. */
 export interface AdminAccess {
   readonly url: string;
-  /** A secret. */
+  /** A token or a one-time code; a secret. */
   readonly token: string;
+  /** Where it was read from. */
+  readonly tokenFile?: string | undefined;
 }
 
 type Query = Readonly<Record<string, string | number | undefined>>;
@@ -25,10 +30,10 @@ type Query = Readonly<Record<string, string | number | undefined>>;
 export interface AdminClient {
   readonly url: string;
   get<Answer = unknown>(path: string, query?: Query): Promise<Answer>;
-  post<Answer = unknown>(path: string, body?: object): Promise<Answer>;
+  post<Answer = unknown>(path: string, body?: object, ifMatch?: number): Promise<Answer>;
   patch<Answer = unknown>(path: string, body: object, ifMatch?: number): Promise<Answer>;
-  delete<Answer = unknown>(path: string): Promise<Answer>;
-  /** Every item of a list, over all its pages. */
+  delete<Answer = unknown>(path: string, ifMatch?: number): Promise<Answer>;
+  /** Every item of a list, over all its pages; of 200, or of the query's own `limit`. */
   list<Item = unknown>(path: string, query?: Query): Promise<Item[]>;
 }
 
@@ -77,12 +82,13 @@ export const findAdminAccess = (options: AdminOptions): AdminAccess => {
   if (!URL.canParse(found) || !/^https?:$/.test(new URL(found).protocol))
     throw usage(`--admin ${JSON.stringify(found)} is not an http or https URL`);
   // The token of a local `up` goes to that `up` only, never to a URL that was given.
-  const token = given ?? (url === undefined && up !== undefined ? readToken(up.admin_token_file) : undefined);
+  const upFile = url === undefined ? up?.admin_token_file : undefined;
+  const token = given ?? (upFile === undefined ? undefined : readToken(upFile));
   if (token === undefined || token === '')
     throw usage('which management token? give --token-file FILE (or SALLYPORT_ADMIN_TOKEN_FILE)');
   // Refused here, because fetch would quote a header that it refuses, and so show the secret.
   if (!TOKEN_FORM.test(token)) throw usage('what was given as management token has not the form of one');
-  return { url: found.replace(/\/+$/, ''), token };
+  return { url: found.replace(/\/+$/, ''), token, tokenFile: given === undefined ? upFile : tokenFile };
 };
 
 interface ProblemBody {
@@ -117,7 +123,21 @@ const networkCause = (error: unknown): string => {
 };
 
 export const createAdminClient = (access: AdminAccess): AdminClient => {
+  let exchanged: Promise<string> | undefined;
+  const tokenOf = (): Promise<string> =>
+    (exchanged ??= exchangedToken(access.token, {
+      tokenFile: access.tokenFile,
+      ask: (code) => askAs(code, 'POST', '/tokens/exchange', {}, {}),
+    }));
   const ask = async <Answer>(
+    method: string,
+    path: string,
+    query?: Query,
+    body?: object,
+    ifMatch?: number,
+  ): Promise<Answer> => askAs(await tokenOf(), method, path, query, body, ifMatch);
+  const askAs = async <Answer>(
+    token: string,
     method: string,
     path: string,
     query: Query = {},
@@ -127,7 +147,7 @@ export const createAdminClient = (access: AdminAccess): AdminClient => {
     const url = new URL(`${access.url}/api/v1${path}`);
     for (const [name, value] of Object.entries(query))
       if (value !== undefined) url.searchParams.set(name, String(value));
-    const headers: Record<string, string> = { Authorization: `Bearer ${access.token}` };
+    const headers: Record<string, string> = { Authorization: `Bearer ${token}` };
     if (body !== undefined) headers['Content-Type'] = 'application/json';
     if (ifMatch !== undefined) headers['If-Match'] = `"${ifMatch}"`;
     let response: Response;
@@ -152,16 +172,16 @@ export const createAdminClient = (access: AdminAccess): AdminClient => {
   return {
     url: access.url,
     get: (path, query) => ask('GET', path, query),
-    post: (path, body = {}) => ask('POST', path, {}, body),
+    post: (path, body = {}, ifMatch) => ask('POST', path, {}, body, ifMatch),
     patch: (path, body, ifMatch) => ask('PATCH', path, {}, body, ifMatch),
-    delete: (path) => ask('DELETE', path),
+    delete: (path, ifMatch) => ask('DELETE', path, {}, undefined, ifMatch),
     async list<Item>(path: string, query: Query = {}) {
       const items: Item[] = [];
       let cursor: string | undefined;
       for (let pages = 0; pages < MAX_PAGES; pages += 1) {
         const page = await ask<{ items: Item[]; next?: string | null }>('GET', path, {
-          ...query,
           limit: PAGE,
+          ...query,
           cursor,
         });
         items.push(...page.items);

@@ -5,6 +5,9 @@ import { formatHostPort, parseHostPort } from '../../runtime/index.ts';
 const CLAIMS = ['Listen', 'Send', 'Manage'] as const;
 /** What every connection has from its creation; never created and never removed by a file. */
 const BUILT_IN: ReadonlySet<string> = new Set(['defaultListener', 'defaultSender']);
+/** What the namespace began with: kept for emergencies, so never removed by a file that does not name it. */
+const BUILT_IN_OF_NAMESPACE: ReadonlySet<string> = new Set(['RootManageSharedAccessKey']);
+const NAMESPACE = 'namespace';
 
 const isHostPort = (text: string): boolean => {
   try {
@@ -32,6 +35,8 @@ const connectionSchema = z.strictObject({
 /** What a file for `sallyport apply` says: connections as they are to be, without any key. */
 export const declarationSchema = z.strictObject({
   connections: z.array(connectionSchema).refine(noneTwice, 'a connection is named twice'),
+  /** Of the namespace; absent: they are not this file's business, and none is ever deleted. */
+  auth_rules: z.array(authRuleSchema).refine(noneTwice, 'an auth-rule is named twice').optional(),
 });
 
 export type Declaration = z.output<typeof declarationSchema>;
@@ -54,7 +59,7 @@ export interface Change {
 
 export interface Current {
   readonly connections: readonly ConnectionView[];
-  /** Of connections; those of the namespace are not a file's business. */
+  /** Of connections and, with `connection` null, of the namespace. */
   readonly authRules: readonly AuthRuleView[];
 }
 
@@ -122,6 +127,45 @@ const deleteOf = (what: Change['what'], name: string, path: string, detail: stri
   call: { method: 'delete', path },
 });
 
+const NONE: ReadonlySet<string> = new Set();
+
+interface ScopeRules {
+  readonly rules: readonly AuthRuleView[];
+  /** Names that are there without a call. */
+  readonly made: ReadonlySet<string>;
+  /** Names that are never deleted. */
+  readonly kept: ReadonlySet<string>;
+}
+
+const planRules = (
+  scope: string,
+  wanted: Declared['auth_rules'],
+  { rules, made, kept }: ScopeRules,
+  prune: boolean,
+): Plan => {
+  const changes: Change[] = [];
+  const conflicts: string[] = [];
+  for (const rule of wanted) {
+    const there = rules.find(({ name }) => name === rule.name);
+    if (there === undefined && !made.has(rule.name)) {
+      changes.push(createRule(scope, rule));
+    } else if (there !== undefined && claimsText(there.claims) !== claimsText(rule.claims)) {
+      conflicts.push(
+        `auth-rule ${scope}/${rule.name} has claims ${claimsText(there.claims)}, the file says ${claimsText(rule.claims)}: ` +
+          'claims never change; give it another name, or delete it first',
+      );
+    }
+  }
+  if (!prune) return { changes, conflicts };
+  for (const { name } of rules) {
+    if (kept.has(name) || wanted.some((rule) => rule.name === name)) continue;
+    changes.push(
+      deleteOf('auth_rule', `${scope}/${name}`, `/auth-rules${at(scope, name)}`, 'its keys are revoked'),
+    );
+  }
+  return { changes, conflicts };
+};
+
 /**
  * What has to be done so that the namespace is as declared. Without `prune` nothing is deleted; with it, connections
  * and auth-rules that the file does not name are, which revokes their keys.
@@ -129,30 +173,24 @@ const deleteOf = (what: Change['what'], name: string, path: string, detail: stri
 export const planOf = (declared: Declaration, current: Current, prune: boolean): Plan => {
   const changes: Change[] = [];
   const conflicts: string[] = [];
-  const rulesOf = (connection: string): readonly AuthRuleView[] =>
+  const rulesOf = (connection: string | null): readonly AuthRuleView[] =>
     current.authRules.filter((rule) => rule.connection === connection);
   for (const wanted of declared.connections) {
     const is = current.connections.find(({ name }) => name === wanted.name);
     const change = is === undefined ? createConnection(wanted) : updateConnection(wanted, is);
     if (change !== undefined) changes.push(change);
     const rules = is === undefined ? [] : rulesOf(wanted.name);
-    for (const rule of wanted.auth_rules) {
-      const there = rules.find(({ name }) => name === rule.name);
-      if (there === undefined && !(is === undefined && BUILT_IN.has(rule.name))) {
-        changes.push(createRule(wanted.name, rule));
-      } else if (there !== undefined && claimsText(there.claims) !== claimsText(rule.claims)) {
-        conflicts.push(
-          `auth-rule ${wanted.name}/${rule.name} has claims ${claimsText(there.claims)}, the file says ${claimsText(rule.claims)}: ` +
-            'claims never change; give it another name, or delete it first',
-        );
-      }
-    }
-    if (!prune) continue;
-    for (const { name } of rules) {
-      if (BUILT_IN.has(name) || wanted.auth_rules.some((rule) => rule.name === name)) continue;
-      const path = `/auth-rules${at(wanted.name, name)}`;
-      changes.push(deleteOf('auth_rule', `${wanted.name}/${name}`, path, 'its keys are revoked'));
-    }
+    // A new connection gets its built-in rules by itself.
+    const made = is === undefined ? BUILT_IN : NONE;
+    const part = planRules(wanted.name, wanted.auth_rules, { rules, made, kept: BUILT_IN }, prune);
+    changes.push(...part.changes);
+    conflicts.push(...part.conflicts);
+  }
+  if (declared.auth_rules !== undefined) {
+    const is = { rules: rulesOf(null), made: NONE, kept: BUILT_IN_OF_NAMESPACE };
+    const part = planRules(NAMESPACE, declared.auth_rules, is, prune);
+    changes.push(...part.changes);
+    conflicts.push(...part.conflicts);
   }
   if (prune) {
     for (const { name } of current.connections) {

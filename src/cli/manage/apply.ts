@@ -30,6 +30,8 @@ const WORD: Readonly<Record<Change['what'], string>> = { connection: 'connection
 const lineOf = ({ kind, what, name, detail }: Change): string =>
   `${SIGN[kind]} ${WORD[what]} ${name}  ${detail}`;
 
+const shown = ({ kind, what, name, detail }: Change): object => ({ kind, what, name, detail });
+
 const perform = async (client: AdminClient, { call }: Change): Promise<readonly DisclosedKeyView[]> => {
   if (call.method === 'delete') {
     await client.delete(call.path);
@@ -68,14 +70,22 @@ const applyAll = async (
   output: Output,
 ): Promise<void> => {
   for (const [done, change] of changes.entries()) {
+    let isMade = false;
     try {
       const keys = await perform(client, change);
+      isMade = true;
       if (keysDirectory !== undefined) writeKeys(keysDirectory, keys);
       output.line(lineOf(change));
     } catch (error) {
+      output.document({
+        applied: false,
+        changes: changes.slice(0, isMade ? done + 1 : done).map(shown),
+        failed: shown(change),
+        conflicts: [],
+      });
       throw new AppError(
         isAppError(error) ? error.code : ('ERR_MANAGE_REFUSED' satisfies ManageErrorCode),
-        `${done} of ${changes.length} changes were made; ${lineOf(change).trim()}: ${messageOf(error)}. Run it again when the cause is gone`,
+        `${isMade ? done + 1 : done} of ${changes.length} changes were made; ${lineOf(change).trim()}: ${messageOf(error)}. Run it again when the cause is gone`,
         { cause: error },
       );
     }
@@ -89,13 +99,13 @@ export const applyCommand = (program: Command): void => {
       .command('apply')
       .summary('make connections and auth-rules as a file says')
       .description(
-        'Compares a YAML file of connections, labels and auth-rules with the namespace, shows the difference and makes ' +
+        'Compares a YAML file of connections, their labels and auth-rules, and auth-rules of the namespace, with the namespace, shows the difference and makes ' +
           'it so, one audited change after another; running it again changes nothing. Keys are never in the file: new ' +
           'ones go to --keys-dir. Connects to: the management API.',
       )
       .requiredOption(
         '-f, --file <file>',
-        'connections: [{name, target, labels, auth_rules: [{name, claims}]}]',
+        'connections: [{name, target, labels, auth_rules: [{name, claims}]}], auth_rules: those of the namespace',
       )
       .option('--dry-run', 'only show the difference; exit 1 when there is one')
       .option('--prune', 'also delete connections and auth-rules that the file does not name')
@@ -116,7 +126,7 @@ export const applyCommand = (program: Command): void => {
     for (const conflict of conflicts) output.line(`! ${conflict}`);
     output.document({
       applied: isDone,
-      changes: changes.map(({ kind, what, name, detail }) => ({ kind, what, name, detail })),
+      changes: changes.map(shown),
       conflicts,
     });
     if (changes.length === 0 && conflicts.length === 0) output.line('nothing to change');

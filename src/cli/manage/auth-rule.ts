@@ -1,8 +1,9 @@
 import type { Command } from 'commander';
-import type { AuthRuleView, DisclosedKeyView } from '../../control/index.ts';
+import type { AuthRuleView, DisclosedKeyView, EnforcementView } from '../../control/index.ts';
 import { outputOf } from '../output.ts';
 import { adminClientOf, adminOptions } from './admin-client.ts';
-import { parseAuthRule, showKeys } from './words.ts';
+import { showEnforcement } from './enforcement.ts';
+import { parseAuthRule, parseVersion, showKeys } from './words.ts';
 
 /** `auth-rule list|create|delete`. */
 export const authRuleCommands = (program: Command): void => {
@@ -26,6 +27,7 @@ export const authRuleCommands = (program: Command): void => {
     output.table(rows, [
       { title: 'auth-rule', value: (row) => `${row.connection ?? 'namespace'}/${row.name}` },
       { title: 'claims', value: (row) => row.claims.join(',') },
+      { title: 'version', value: (row) => row.version, align: 'right' },
       { title: 'created', value: (row) => row.created_at },
     ]);
   });
@@ -57,11 +59,17 @@ export const authRuleCommands = (program: Command): void => {
   adminOptions(
     group
       .command('delete <auth-rule>')
-      .description('remove an auth-rule: its keys are revoked, its streams end'),
-  ).action(async (text: string, _options: object, command: Command) => {
+      .description(
+        'remove an auth-rule: its keys are revoked, its streams end; exits 1 while a node or agent is pending',
+      )
+      .option('--if-version <n>', 'only when it is still at this version', parseVersion),
+  ).action(async (text: string, options: { ifVersion?: number }, command: Command) => {
     const output = outputOf(command);
-    const gone = await adminClientOf(command).delete<{ revoked_keys: number }>(parseAuthRule(text).path);
+    const gone = await adminClientOf(command).delete<{
+      revoked_keys: number;
+      enforcement: EnforcementView;
+    }>(parseAuthRule(text).path, options.ifVersion);
     output.document(gone);
-    output.line(`removed ${text}; ${gone.revoked_keys} keys revoked`);
+    showEnforcement(output, `removed ${text}; ${gone.revoked_keys} keys revoked`, gone.enforcement);
   });
 };

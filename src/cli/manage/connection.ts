@@ -1,9 +1,10 @@
 import type { Command } from 'commander';
-import type { ConnectionView, DisclosedKeyView } from '../../control/index.ts';
+import type { ConnectionView, DisclosedKeyView, EnforcementView } from '../../control/index.ts';
 import { formatHostPort, parseHostPort } from '../../runtime/index.ts';
 import { outputOf } from '../output.ts';
 import { adminClientOf, adminOptions } from './admin-client.ts';
-import { collectLabel, showKeys } from './words.ts';
+import { showEnforcement } from './enforcement.ts';
+import { collectLabel, parseVersion, showKeys } from './words.ts';
 
 interface WriteOptions {
   readonly target?: string;
@@ -76,25 +77,32 @@ export const connectionCommands = (program: Command): void => {
       .description('change target or labels (given labels replace all)')
       .option('--target <host:port>', 'new target')
       .option('--label <name=value>', 'may be repeated', collectLabel, {})
-      .option('--if-version <n>', 'only when the connection is at this version'),
-  ).action(async (name: string, options: WriteOptions & { ifVersion?: string }, command: Command) => {
+      .option('--if-version <n>', 'only when the connection is at this version', parseVersion),
+  ).action(async (name: string, options: WriteOptions & { ifVersion?: number }, command: Command) => {
     const output = outputOf(command);
     const body = {
       ...(options.target === undefined ? {} : { target: parseHostPort(options.target) }),
       ...(Object.keys(options.label).length === 0 ? {} : { labels: options.label }),
     };
-    const version = options.ifVersion === undefined ? undefined : Number(options.ifVersion);
-    const row = await adminClientOf(command).patch<ConnectionView>(pathOf(name), body, version);
+    const row = await adminClientOf(command).patch<ConnectionView>(pathOf(name), body, options.ifVersion);
     output.document(row);
     output.line(`${row.name} -> ${formatHostPort(row.target)}; version ${row.version}`);
   });
 
   adminOptions(
-    group.command('delete <name>').description('delete a connection: its keys are revoked, its streams end'),
+    group
+      .command('delete <name>')
+      .description(
+        'delete a connection: its keys are revoked, its streams end; exits 1 while a node or agent is pending',
+      ),
   ).action(async (name: string, _options: object, command: Command) => {
     const output = outputOf(command);
-    const gone = await adminClientOf(command).delete<{ name: string; revoked_keys: number }>(pathOf(name));
+    const gone = await adminClientOf(command).delete<{
+      name: string;
+      revoked_keys: number;
+      enforcement: EnforcementView;
+    }>(pathOf(name));
     output.document(gone);
-    output.line(`deleted ${gone.name}; ${gone.revoked_keys} keys revoked`);
+    showEnforcement(output, `deleted ${gone.name}; ${gone.revoked_keys} keys revoked`, gone.enforcement);
   });
 };

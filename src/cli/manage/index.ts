@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { agentsCommands } from './agents.ts';
 import { applyCommand } from './apply.ts';
 import { authRuleCommands } from './auth-rule.ts';
 import { connectionCommands } from './connection.ts';
@@ -18,6 +19,7 @@ export const manageCommands = (program: Command): void => {
   tokenCommands(program);
   revocationCommands(program);
   streamCommands(program);
+  agentsCommands(program);
   loginCommands(program);
   linkCommands(program);
 };

@@ -4,8 +4,9 @@ import { keyIdOf, parseConnectionString } from '../../identity/index.ts';
 import { AppError, EXIT, isAppError } from '../../runtime/index.ts';
 import { type Output, outputOf } from '../output.ts';
 import { adminClientOf, type AdminClient, adminOptions } from './admin-client.ts';
+import { showCut, showEnforcement } from './enforcement.ts';
 import type { ManageErrorCode } from './errors.ts';
-import { parseAuthRule, parseDuration, readStandardInput, showKeys } from './words.ts';
+import { parseAuthRule, parseDuration, parseVersion, readStandardInput, showKeys } from './words.ts';
 
 interface KeyUsageView {
   readonly key_id: string;
@@ -16,6 +17,12 @@ interface KeyUsageView {
   readonly use_count: number;
   readonly live_streams: number;
   readonly sources: readonly { readonly source: string; readonly last_used_at: string }[];
+}
+
+interface RotateOptions {
+  readonly slot: string;
+  readonly retireAfter?: string;
+  readonly ifVersion?: number;
 }
 
 interface RevokeOptions {
@@ -38,19 +45,10 @@ const showKeyRows = (output: Output, rows: readonly KeyView[]): void =>
     { title: 'last used', value: (row) => row.last_used_at },
   ]);
 
-/** Tells what a revocation did; 1 while anyone is pending. */
 const showRevocation = (output: Output, result: RevokeView): void => {
-  const streams =
-    result.streams === null ? 'streams unknown (no agent answered)' : `${result.streams} streams`;
-  if (result.dry_run === true) {
-    output.line(`would revoke ${result.key_id}: ${result.links} links, ${streams}, on ${result.nodes} nodes`);
-    return;
-  }
-  output.line(
-    `revoked ${result.key_id}: ${result.links} links, ${streams}, ${result.nodes} nodes, ${result.ms} ms`,
-  );
-  for (const one of result.pending) output.line(`pending: ${one.kind} ${one.name} since ${one.since}`);
-  if (result.pending.length > 0) output.exitWith(EXIT.notSo);
+  if (result.dry_run === true)
+    output.line(`would revoke ${result.key_id}: ${showCut(result)}, on ${result.nodes} nodes`);
+  else showEnforcement(output, `revoked ${result.key_id}`, result);
 };
 
 /** The active key of `--auth-rule` and `--slot`. @throws AppError ERR_MANAGE_USAGE, ERR_MANAGE_REFUSED */
@@ -107,14 +105,19 @@ export const keyCommands = (program: Command): void => {
       .command('rotate <auth-rule>')
       .description('put a new key into a slot of CONNECTION/NAME; prints its connection string, this once')
       .requiredOption('--slot <slot>', 'primary or secondary')
-      .option('--retire-after <time>', 'how long the old key goes on, e.g. 24h; default: not at all'),
-  ).action(async (text: string, options: { slot: string; retireAfter?: string }, command: Command) => {
+      .option('--retire-after <time>', 'how long the old key goes on, e.g. 24h; default: not at all')
+      .option('--if-version <n>', 'only when the auth-rule is still at this version', parseVersion),
+  ).action(async (text: string, options: RotateOptions, command: Command) => {
     const output = outputOf(command);
     const retireAfter = options.retireAfter === undefined ? 0 : parseDuration(options.retireAfter);
     const made = await adminClientOf(command).post<{
       key: DisclosedKeyView;
       replaced: { key_id: string; retire_at: string; enforcement: RevokeView | null } | null;
-    }>(`${parseAuthRule(text).path}/rotate`, { slot: options.slot, retire_after_seconds: retireAfter });
+    }>(
+      `${parseAuthRule(text).path}/rotate`,
+      { slot: options.slot, retire_after_seconds: retireAfter },
+      options.ifVersion,
+    );
     output.document(made);
     showKeys(output, [made.key]);
     output.note('this key is not shown again');
@@ -152,7 +155,9 @@ export const keyCommands = (program: Command): void => {
   ).action(async (keyId: string | undefined, options: { connection?: string }, command: Command) => {
     const output = outputOf(command);
     const query = { key_id: keyId, connection: options.connection };
-    const { items } = await adminClientOf(command).get<{ items: KeyUsageView[] }>('/key-usage', query);
+    const items = (await adminClientOf(command).list<KeyUsageView>('/key-usage', query)).sort(
+      (left, right) => (left.last_used_at > right.last_used_at ? -1 : 1),
+    );
     output.document(items);
     output.table(items, [
       { title: 'key id', value: (row) => row.key_id },

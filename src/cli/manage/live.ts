@@ -1,8 +1,8 @@
 import type { Command } from 'commander';
 import type { LinkInfo, LoginInfo, StreamInfo } from '../../control/index.ts';
-import { AppError } from '../../runtime/index.ts';
+import { AppError, isAppError } from '../../runtime/index.ts';
 import { outputOf } from '../output.ts';
-import { adminClientOf, adminOptions } from './admin-client.ts';
+import { adminClientOf, adminOptions, LIVE_PAGE } from './admin-client.ts';
 import type { ManageErrorCode } from './errors.ts';
 
 const ofConnection = (command: Command): Command =>
@@ -18,8 +18,8 @@ export const streamCommands = (program: Command): void => {
     .option('--key <key-id>', 'of one key')
     .action(async (options: { connection?: string; key?: string }, command: Command) => {
       const output = outputOf(command);
-      const query = { connection: options.connection, key_id: options.key };
-      const { items } = await adminClientOf(command).get<{ items: StreamInfo[] }>('/streams', query);
+      const query = { connection: options.connection, key_id: options.key, limit: LIVE_PAGE };
+      const items = await adminClientOf(command).list<StreamInfo>('/streams', query);
       output.document(items);
       output.table(items, [
         { title: 'stream', value: (row) => row.stream_id },
@@ -38,13 +38,18 @@ export const streamCommands = (program: Command): void => {
   adminOptions(group.command('show <stream-id>').description('one open stream')).action(
     async (id: string, _options: object, command: Command) => {
       const output = outputOf(command);
-      const { items } = await adminClientOf(command).get<{ items: StreamInfo[] }>('/streams');
-      const found = items.find((stream) => stream.stream_id === id);
-      if (found === undefined)
+      let found: StreamInfo;
+      try {
+        found = await adminClientOf(command).get<StreamInfo>(`/streams/${encodeURIComponent(id)}`);
+      } catch (error) {
+        if (!isAppError(error, 'ERR_MANAGE_REFUSED') || !error.message.includes('not_found')) throw error;
+        const remedy = 'of a closed one `audit show` tells the story';
         throw new AppError<ManageErrorCode>(
           'ERR_MANAGE_REFUSED',
-          `no open stream ${JSON.stringify(id)}; of a closed one \`audit show\` tells the story`,
+          `no open stream ${JSON.stringify(id)}; ${remedy}`,
+          { cause: error },
         );
+      }
       output.document(found);
       for (const [name, value] of Object.entries(found)) output.line(`${name}: ${String(value)}`);
     },
@@ -74,7 +79,7 @@ export const loginCommands = (program: Command): void => {
   adminOptions(group.command('list').description('who is logged in')).action(
     async (_options: object, command: Command) => {
       const output = outputOf(command);
-      const { items } = await adminClientOf(command).get<{ items: LoginInfo[] }>('/logins');
+      const items = await adminClientOf(command).list<LoginInfo>('/logins', { limit: LIVE_PAGE });
       output.document(items);
       output.table(items, [
         { title: 'role', value: (row) => row.role },
@@ -98,8 +103,8 @@ export const linkCommands = (program: Command): void => {
   ofConnection(group.command('list').description('data links')).action(
     async (options: { connection?: string }, command: Command) => {
       const output = outputOf(command);
-      const query = { connection: options.connection };
-      const { items } = await adminClientOf(command).get<{ items: LinkInfo[] }>('/links', query);
+      const query = { connection: options.connection, limit: LIVE_PAGE };
+      const items = await adminClientOf(command).list<LinkInfo>('/links', query);
       output.document(items);
       output.table(items, [
         { title: 'link', value: (row) => row.link_id },

@@ -1,11 +1,56 @@
 import type { Command } from 'commander';
 import type { TokenView } from '../../control/index.ts';
+import { readConfig, silentLogger, systemClock } from '../../runtime/index.ts';
 import { outputOf } from '../output.ts';
 import { adminClientOf, adminOptions } from './admin-client.ts';
 import { parseDuration } from './words.ts';
 
-const stateOf = (token: TokenView): string =>
-  token.revoked_at === null ? 'good' : `revoked ${token.revoked_at}`;
+const stateOf = (token: TokenView): string => {
+  if (token.revoked_at !== null)
+    return `${token.one_time ? 'used or revoked' : 'revoked'} ${token.revoked_at}`;
+  return token.one_time ? 'one-time code' : 'good';
+};
+
+const makeOwnerCode = async (file: string): Promise<{ id: string; code: string; expires_at: string }> => {
+  const [{ relayConfigSchema }, { openControl }] = await Promise.all([
+    import('../../relay/index.ts'),
+    import('../../control/index.ts'),
+  ]);
+  const config = await readConfig(file, relayConfigSchema);
+  const control = await openControl({
+    databaseUrl: config.control.database_url,
+    keyring: config.control.keyring_file,
+    namespace: config.namespace,
+    node: config.node,
+    clock: systemClock,
+    logger: silentLogger,
+  });
+  try {
+    const { id, code, expiresAt } = await control.ensureOwnerCode();
+    return { id, code, expires_at: expiresAt.toISOString() };
+  } finally {
+    await control.close();
+  }
+};
+
+const ownerCodeCommand = (group: Command): void => {
+  group
+    .command('owner-code')
+    .summary('a one-time owner code, when no token is left')
+    .description(
+      'Prints a code that the first use exchanges for an owner token; good for 24 h. Unused earlier ones end. ' +
+        'Put it into a file (0600) and give that as --token-file: the token takes its place. ' +
+        'Connects to: the control database of relay.yaml.',
+    )
+    .requiredOption('-c, --config <file>', 'relay.yaml of a node')
+    .action(async (options: { config: string }, command: Command) => {
+      const output = outputOf(command);
+      const made = await makeOwnerCode(options.config);
+      output.document(made);
+      output.line(made.code);
+      output.note(`good for one exchange until ${made.expires_at}; it is not shown again`);
+    });
+};
 
 /** `token create|list|revoke`. */
 export const tokenCommands = (program: Command): void => {
@@ -35,6 +80,8 @@ export const tokenCommands = (program: Command): void => {
     output.line(made.token);
     output.note(`token ${made.id} (${made.role}); it is not shown again`);
   });
+
+  ownerCodeCommand(group);
 
   adminOptions(group.command('list').description('every token, without its text')).action(
     async (_options: object, command: Command) => {

@@ -31,6 +31,15 @@ export const parseDuration = (text: string): number => {
   return Number(match?.[1]) * unit;
 };
 
+/** The number of `--if-version`. @throws AppError ERR_MANAGE_USAGE */
+export const parseVersion = (text: string): number => {
+  if (/^\d{1,9}$/.test(text)) return Number(text);
+  throw new AppError<ManageErrorCode>(
+    'ERR_MANAGE_USAGE',
+    `${JSON.stringify(text)} is not a version such as 3`,
+  );
+};
+
 /** `name=value` options, collected. @throws AppError ERR_MANAGE_USAGE */
 export const collectLabel = (text: string, all: Record<string, string>): Record<string, string> => {
   const at = text.indexOf('=');

@@ -1,35 +1,72 @@
+import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { buildBundle, checkPolicies, diagnosticText, findOpa } from '../../policy/index.ts';
-import { AppError, EXIT } from '../../runtime/index.ts';
+import {
+  buildBundle,
+  checkPolicies,
+  diagnosticText,
+  findOpa,
+  findRegal,
+  readSequence,
+  renumberBundle,
+} from '../../policy/index.ts';
+import { AppError, EXIT, messageOf, writeFileAtomically } from '../../runtime/index.ts';
 import type { CliErrorCode } from '../errors.ts';
 import { outputOf } from '../output.ts';
 import { diffCommand } from './diff.ts';
+import { docsCommand } from './docs.ts';
 import { explainCommand } from './explain.ts';
 import { inspectCommand } from './inspect.ts';
 import { newCommand } from './new.ts';
 import { proposeCommand } from './propose.ts';
 import { replayCommand } from './replay.ts';
+import { rolloutCommands } from './rollout.ts';
+import { signCommand } from './sign.ts';
 import { testCommand } from './test.ts';
 import { unusedCommand } from './unused.ts';
 
 interface BuildFlags {
   readonly output: string;
   readonly sequence?: string;
+  readonly after?: string;
   readonly revision?: string;
 }
+
+/** Bundles hold no secret: whoever runs the agent may read them. */
+const BUNDLE_MODE = 0o644;
 
 const sequenceOf = (text: string): number => {
   if (/^[1-9]\d{0,15}$/.test(text) && Number.isSafeInteger(Number(text))) return Number(text);
   throw new AppError<CliErrorCode>('ERR_CLI_USAGE', `--sequence '${text}' is not a positive integer`);
 };
 
+const readBundleFile = (file: string): Buffer => {
+  try {
+    return readFileSync(file);
+  } catch (cause) {
+    const message = `bundle ${file} cannot be read: ${messageOf(cause)}`;
+    throw new AppError<CliErrorCode>('ERR_CLI_USAGE', message, { cause });
+  }
+};
+
+/** One more than that of the bundle which is about to be replaced. */
+const sequenceAfter = async (file: string): Promise<number> => (await readSequence(readBundleFile(file))) + 1;
+
+const wantedSequence = async ({ sequence, after }: BuildFlags): Promise<number | undefined> => {
+  if (sequence !== undefined && after !== undefined) {
+    throw new AppError<CliErrorCode>('ERR_CLI_USAGE', '--sequence and --after exclude each other');
+  }
+  if (after !== undefined) return sequenceAfter(after);
+  return sequence === undefined ? undefined : sequenceOf(sequence);
+};
+
 const build = async (directory: string, flags: BuildFlags, command: Command): Promise<void> => {
   const output = outputOf(command);
   const file = resolve(flags.output);
+  const wanted = await wantedSequence(flags);
   const options = {
     opa: await findOpa(),
-    ...(flags.sequence === undefined ? {} : { sequence: sequenceOf(flags.sequence) }),
+    ...(wanted === undefined ? {} : { sequence: wanted }),
     ...(flags.revision === undefined ? {} : { revision: flags.revision }),
   };
   const { bytes, sequence, revision, rules, vectors } = await buildBundle(directory, file, options);
@@ -38,13 +75,35 @@ const build = async (directory: string, flags: BuildFlags, command: Command): Pr
   output.line(`${file}: sequence ${String(sequence)}, revision '${revision}', ${counts}`);
 };
 
+interface RollbackFlags {
+  readonly after: string;
+  readonly output: string;
+}
+
+const rollback = async (old: string, flags: RollbackFlags, command: Command): Promise<void> => {
+  const output = outputOf(command);
+  const file = resolve(flags.output);
+  const sequence = await sequenceAfter(flags.after);
+  const { bytes, revision } = await renumberBundle(readBundleFile(old), sequence);
+  writeFileAtomically(file, bytes, BUNDLE_MODE);
+  output.document({ file, bytes: bytes.length, sequence, revision });
+  output.line(`${file}: sequence ${String(sequence)}, revision '${revision}', not signed`);
+};
+
 const check = async (directory: string, _flags: object, command: Command): Promise<void> => {
   const output = outputOf(command);
   const found = await checkPolicies(directory, await findOpa());
-  output.document({ ok: found.length === 0, findings: found });
+  const hasRegal = findRegal() !== undefined;
+  const ok = found.every(({ severity }) => severity === 'warning');
+  output.document({ ok, findings: found, regal: hasRegal });
   for (const diagnostic of found) output.line(diagnosticText(diagnostic));
+  if (!hasRegal) {
+    output.note(
+      'regal was not found, so its rules of style were not checked; put it on PATH, set SALLYPORT_REGAL, or, with go installed, run `node tools/build-policy-tools.mjs --regal`',
+    );
+  }
   if (found.length === 0) output.note(`${directory}: no findings`);
-  else output.exitWith(EXIT.notSo);
+  if (!ok) output.exitWith(EXIT.notSo);
 };
 
 /** `sallyport policy …` */
@@ -57,6 +116,7 @@ export const policyCommand = (program: Command): void => {
     .argument('<dir>', 'policy directory')
     .requiredOption('-o, --output <file>', 'bundle to write')
     .option('--sequence <number>', 'integer that rises with every roll-out; default: .manifest')
+    .option('--after <bundle>', 'a sequence one higher than that of this bundle')
     .option('--revision <text>', 'name of this bundle for people; default: .manifest')
     .action(build);
   policy
@@ -71,4 +131,18 @@ export const policyCommand = (program: Command): void => {
   replayCommand(policy);
   unusedCommand(policy);
   proposeCommand(policy);
+  docsCommand(policy);
+  policy
+    .command('rollback')
+    .summary('an old bundle under a new sequence')
+    .description(
+      'Writes the content of an old bundle under a sequence that agents take, unsigned: sign and roll it out like a ' +
+        'new one. Connects to nothing, needs no opa.',
+    )
+    .argument('<bundle>', 'the old bundle')
+    .requiredOption('--after <bundle>', 'the bundle that is active now')
+    .requiredOption('-o, --output <file>', 'bundle to write')
+    .action(rollback);
+  signCommand(policy);
+  rolloutCommands(policy);
 };

@@ -1,23 +1,34 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { writePolicySkeleton } from '../../policy/index.ts';
+import { policyExamples, writePolicyExample, writePolicySkeleton } from '../../policy/index.ts';
+import { AppError } from '../../runtime/index.ts';
 import { collect, parsePublications } from '../deploy/publication.ts';
+import type { CliErrorCode } from '../errors.ts';
 import { outputOf } from '../output.ts';
 import { programName } from '../up/screen.ts';
 
 interface NewFlags {
   readonly publish?: readonly string[];
+  readonly example?: string;
 }
 
 /** What the allow-list is about when nothing is said. */
-const EXAMPLE = ['orders-db=sql01.corp.example:1433'];
+const DEFAULT = ['orders-db=sql01.corp.example:1433'];
 
 const create = (path: string, flags: NewFlags, command: Command): void => {
   const output = outputOf(command);
   const directory = resolve(path);
-  const connections = parsePublications(flags.publish ?? EXAMPLE);
-  writePolicySkeleton(directory, connections);
-  output.document({ directory, connections: connections.map(({ name }) => name) });
+  if (flags.example !== undefined) {
+    if (flags.publish !== undefined) {
+      throw new AppError<CliErrorCode>('ERR_CLI_USAGE', 'give --publish or --example, not both');
+    }
+    writePolicyExample(directory, flags.example);
+    output.document({ directory, example: flags.example });
+  } else {
+    const connections = parsePublications(flags.publish ?? DEFAULT);
+    writePolicySkeleton(directory, connections);
+    output.document({ directory, connections: connections.map(({ name }) => name) });
+  }
   const program = programName();
   output.line(`${directory}: a policy directory; its README.md says what to edit first. Then:`);
   for (const verb of ['check', 'test']) output.line(`  ${program} policy ${verb} ${path}`);
@@ -33,8 +44,9 @@ export const newCommand = (policy: Command): void => {
     .argument('<dir>', 'directory to write; nothing in it is overwritten')
     .option(
       '--publish <name=host:port>',
-      `a connection and its target (repeatable; default: ${EXAMPLE.join()})`,
+      `a connection and its target (repeatable; default: ${DEFAULT.join()})`,
       collect,
     )
+    .option('--example <name>', `start from an allow-list that others use: ${policyExamples().join(', ')}`)
     .action(create);
 };

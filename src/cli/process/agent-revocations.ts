@@ -8,14 +8,20 @@ interface Options {
   readonly config?: string;
 }
 
-const KEY_ID = /^k_[0-9a-f]{20}$/;
+/** A key's id, `agent/NAME`, `agent/NAME/INSTANCE` or `connection/ID`. */
+const REVOKED_ID =
+  /^(?:k_[0-9a-f]{20}|agent\/[a-z0-9-]{1,63}(?:\/[A-Za-z0-9-]{1,128})?|connection\/[0-9a-f-]{36})$/;
 
-const stateOf = async (command: Command): Promise<{ stateDir: string; kept: readonly KeptRevocation[] }> => {
-  const { agentConfigSchema, RevocationSet } = await import('../../agent/index.ts');
+const stateOf = async (
+  command: Command,
+): Promise<{ stateDir: string; kept: readonly (KeptRevocation & { readonly revoked: string })[] }> => {
+  const { agentConfigSchema, revokedIdOf, RevocationSet } = await import('../../agent/index.ts');
   const config = await readConfig(configOf(command.optsWithGlobals<Options>(), command), agentConfigSchema);
   return {
     stateDir: config.state_dir,
-    kept: new RevocationSet(config.state_dir, systemClock, silentLogger).all(),
+    kept: new RevocationSet(config.state_dir, systemClock, silentLogger)
+      .all()
+      .map((entry) => ({ ...entry, revoked: revokedIdOf(entry) })),
   };
 };
 
@@ -23,7 +29,7 @@ const stateOf = async (command: Command): Promise<{ stateDir: string; kept: read
 export const agentRevocationCommands = (agent: Command): void => {
   const group = agent
     .command('revocations')
-    .summary('what this agent keeps of revoked keys')
+    .summary('what this agent keeps of revoked keys, agents and connections')
     .description(
       'The revocations that relay nodes told this agent, which it enforces by itself over every node and after a restart. ' +
         'Connects to: nothing; reads the state directory of agent.yaml.',
@@ -36,8 +42,9 @@ export const agentRevocationCommands = (agent: Command): void => {
     .action(async (_options: Options, command: Command) => {
       const output = outputOf(command);
       const { kept } = await stateOf(command);
-      const rows = kept.map(({ key_id, reason, revocation_id, nodes, told_at_ms }) => ({
-        key_id,
+      const rows = kept.map(({ revoked, key_id, reason, revocation_id, nodes, told_at_ms }) => ({
+        revoked,
+        key_id: key_id === '' ? null : key_id,
         reason,
         revocation_id,
         nodes,
@@ -45,7 +52,7 @@ export const agentRevocationCommands = (agent: Command): void => {
       }));
       output.document(rows);
       output.table(rows, [
-        { title: 'key id', value: (row) => row.key_id },
+        { title: 'revoked', value: (row) => row.revoked },
         { title: 'reason', value: (row) => row.reason },
         { title: 'told by', value: (row) => row.nodes.join(', ') },
         { title: 'told at', value: (row) => row.told_at },
@@ -53,30 +60,30 @@ export const agentRevocationCommands = (agent: Command): void => {
     });
 
   group
-    .command('forget <key-id>')
+    .command('forget <id>')
     .description('for a relay node that lied: the agent records it and forgets the revocation')
     .option('-c, --config <file>', 'agent.yaml')
     .requiredOption('--reason <text>', 'why; recorded in the audit trail')
-    .action(async (keyId: string, options: Options & { reason: string }, command: Command) => {
+    .action(async (id: string, options: Options & { reason: string }, command: Command) => {
       const output = outputOf(command);
-      if (!KEY_ID.test(keyId)) {
+      if (!REVOKED_ID.test(id)) {
         throw new AppError(
           'ERR_CLI_USAGE',
-          `${JSON.stringify(keyId)} is not a key id (k_ and 20 hex digits)`,
+          `${JSON.stringify(id)} is not a key id (k_ and 20 hex digits), agent/NAME[/INSTANCE] or connection/ID`,
         );
       }
       const { stateDir, kept } = await stateOf(command);
-      const entry = kept.find(({ key_id }) => key_id === keyId);
-      output.document({ key_id: keyId, asked: entry !== undefined });
+      const entry = kept.find(({ revoked }) => revoked === id);
+      output.document({ revoked: id, asked: entry !== undefined });
       if (entry === undefined) {
-        output.line(`this agent keeps no revocation of ${keyId}`);
+        output.line(`this agent keeps no revocation of ${id}`);
         output.exitWith(EXIT.notSo);
         return;
       }
       const { askToForget } = await import('../../agent/index.ts');
-      askToForget(stateDir, keyId, options.reason, systemClock);
+      askToForget(stateDir, id, options.reason, systemClock);
       output.line(
-        `asked: the agent forgets ${keyId} (told by ${entry.nodes.join(', ')}) when it is sent SIGHUP or starts`,
+        `asked: the agent forgets ${id} (told by ${entry.nodes.join(', ')}) when it is sent SIGHUP or starts`,
       );
       output.note('a node that still tells it is believed again');
     });

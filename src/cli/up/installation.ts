@@ -99,7 +99,7 @@ export const upInstallation = async (parts: InstallationParts): Promise<Installa
     stateDirectory: { agent: file('agent'), gateway: file('gateway') },
     agentAuditKeyFile: file('agent-audit.key'),
     bundleFile: parts.bundleFile,
-    requireSigned: false,
+    policyKey: undefined,
     allowLoopback: [...new Set(loopbackTargets.map(({ target }) => target.port))],
     allowAuditDatabase: parts.allowAuditDatabase,
     drainSeconds: DRAIN_SECONDS,

@@ -127,6 +127,7 @@ export class UpRun {
       publications,
       directory: this.#paths.connectionDirectory,
       tokenFile: this.#paths.file('owner.token'),
+      credential: 'token',
       clock,
     });
     this.#step('preparing the policy');

@@ -3,19 +3,22 @@ import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import express, { type ErrorRequestHandler, type Express, type RequestHandler } from 'express';
 import helmet from 'helmet';
-import { type Role, roleAtLeast } from '../../identity/index.ts';
+import { AuthFailures, type AuditLog } from '../../audit/index.ts';
+import { roleAtLeast } from '../../identity/index.ts';
 import { AppError, foreignCodeOf, formatHostPort, messageOf, parseHostPort } from '../../runtime/index.ts';
 import type { ControlErrorCode } from '../errors.ts';
 import type { LiveState } from '../live-state.ts';
-import { authenticateToken } from '../token-store.ts';
+import { authenticate, type Caller } from './authentication.ts';
 import { openApiDocument } from './openapi.ts';
 import { Problem, problemBody, problemOf, validated } from './problem.ts';
 import type { Route, RouteCall, RouteServices } from './route.ts';
+import { agentRoutes } from './routes/agents.ts';
 import { authRuleRoutes } from './routes/auth-rules.ts';
 import { connectionRoutes } from './routes/connections.ts';
 import { keyRoutes } from './routes/keys.ts';
 import { liveRoutes } from './routes/live.ts';
-import { tokenRoutes } from './routes/tokens.ts';
+import { revocationRoutes } from './routes/revocations.ts';
+import { EXCHANGE_PATH, tokenRoutes } from './routes/tokens.ts';
 import { MAX_BODY_BYTES } from './schemas.ts';
 
 const BASE = '/api/v1';
@@ -24,8 +27,6 @@ const MAX_CONNECTIONS = 256;
 /** Longest time for a whole request to arrive. */
 const REQUEST_TIMEOUT_MS = 30_000;
 const HEADERS_TIMEOUT_MS = 10_000;
-/** Longest credential looked at. */
-const MAX_AUTHORIZATION_LENGTH = 512;
 const RETRY_AFTER_S = 2;
 
 /** Every operation of the management API. */
@@ -33,7 +34,9 @@ export const ROUTES: readonly Route[] = [
   ...connectionRoutes,
   ...authRuleRoutes,
   ...keyRoutes,
+  ...agentRoutes,
   ...liveRoutes,
+  ...revocationRoutes,
   ...tokenRoutes,
 ];
 
@@ -41,6 +44,8 @@ export interface ManagementServerOptions {
   /** `HOST:PORT`; port 0 takes a free one. */
   readonly listen: string;
   readonly live: LiveState;
+  /** Where failed authentications are recorded; absent only where no relay runs yet (`init`). */
+  readonly audit?: Pick<AuditLog, 'note'>;
   /** Host names that a request may name besides the listener's own address and localhost. */
   readonly allowedHosts?: readonly string[];
   /** PEM; without it the listener speaks plain HTTP and should be loopback. */
@@ -54,11 +59,6 @@ export interface ManagementServer {
   close(): Promise<void>;
 }
 
-interface Caller {
-  readonly id: string;
-  readonly role: Role;
-}
-
 /** Host part of a Host header, lower case, brackets kept. */
 const hostNameOf = (header: string): string => header.toLowerCase().replace(/:\d*$/, '');
 
@@ -68,21 +68,6 @@ const checkHost =
     // A page of a foreign site that was rebound to this address names its own host.
     if (allowed.has(hostNameOf(request.headers.host ?? ''))) next();
     else next(new Problem(421, 'host_not_allowed', 'the Host header does not name this listener'));
-  };
-
-const authenticate =
-  (services: RouteServices): RequestHandler =>
-  async (request, response, next) => {
-    const header = request.headers.authorization ?? '';
-    const text = /^Bearer +([^ ]+) *$/i.exec(header.slice(0, MAX_AUTHORIZATION_LENGTH))?.[1];
-    const caller = text === undefined ? undefined : await authenticateToken(services.context, text);
-    if (caller === undefined) {
-      response.setHeader('WWW-Authenticate', 'Bearer realm="sallyport"');
-      const why = text === undefined ? 'a management token is needed' : 'the management token is not valid';
-      throw new Problem(401, text === undefined ? 'token_missing' : 'token_invalid', why);
-    }
-    response.locals['caller'] = caller;
-    next();
   };
 
 const versionOf = (ifMatch: string | undefined): number | undefined => {
@@ -137,7 +122,8 @@ const answerProblems =
       services.context.logger.error({ method: request.method, err: error }, 'management request failed');
       problem = new Problem(500, 'internal', 'the request failed; the log of the relay says why');
     }
-    if (problem.status === 503) response.setHeader('Retry-After', String(RETRY_AFTER_S));
+    const retryAfterS = problem.retryAfterS ?? (problem.status === 503 ? RETRY_AFTER_S : undefined);
+    if (retryAfterS !== undefined) response.setHeader('Retry-After', String(retryAfterS));
     response
       .status(problem.status)
       .type('application/problem+json')
@@ -145,7 +131,11 @@ const answerProblems =
   };
 
 /** The management API as an express application; `allowedHosts` are lower case. */
-export const managementApp = (services: RouteServices, allowedHosts: ReadonlySet<string>): Express => {
+export const managementApp = (
+  services: RouteServices,
+  allowedHosts: ReadonlySet<string>,
+  failures: AuthFailures,
+): Express => {
   const app = express();
   app.disable('x-powered-by');
   app.set('query parser', 'simple');
@@ -156,7 +146,9 @@ export const managementApp = (services: RouteServices, allowedHosts: ReadonlySet
     next();
   });
   app.use(checkHost(allowedHosts));
-  app.use(authenticate(services));
+  const { context } = services;
+  const exchange = { method: 'POST', path: `${BASE}${EXCHANGE_PATH}` };
+  app.use(authenticate({ context, clock: context.clock, failures, exchange }));
   app.use(express.json({ limit: MAX_BODY_BYTES, strict: true, type: () => true }));
   app.get(`${BASE}/openapi.json`, (_request, response) => {
     response.json(openApiDocument(ROUTES, services.version));
@@ -201,7 +193,11 @@ export const createManagementServer = async (
       name.toLowerCase(),
     ),
   );
-  const app = managementApp({ ...services, live: options.live, version: options.version }, allowed);
+  const audit = options.audit ?? { note: () => undefined };
+  const { namespace, clock } = services.context;
+  const failures = new AuthFailures(audit, { namespace, relay: services.node }, clock);
+  const all = { ...services, live: options.live, version: options.version };
+  const app = managementApp(all, allowed, failures);
   const settings = { maxHeaderSize: MAX_HEADER_BYTES };
   const listener = app as RequestListener;
   const server: Server =
@@ -211,7 +207,12 @@ export const createManagementServer = async (
   server.maxConnections = MAX_CONNECTIONS;
   server.requestTimeout = REQUEST_TIMEOUT_MS;
   server.headersTimeout = HEADERS_TIMEOUT_MS;
-  await listening(server, host, port);
+  try {
+    await listening(server, host, port);
+  } catch (error) {
+    failures.close();
+    throw error;
+  }
   server.on('error', (error) => logger.error({ cause: messageOf(error) }, 'admin listener failed'));
   const bound = server.address() as AddressInfo;
   const scheme = options.tls === undefined ? 'http' : 'https';
@@ -219,7 +220,10 @@ export const createManagementServer = async (
     url: `${scheme}://${formatHostPort({ host, port: bound.port })}`,
     close: () =>
       new Promise((resolve) => {
-        server.close(() => resolve());
+        server.close(() => {
+          failures.close();
+          resolve();
+        });
         server.closeIdleConnections();
         // Requests in progress get a moment; keep-alive connections none.
         services.context.clock.after(1_000, () => server.closeAllConnections()).unref();

@@ -24,6 +24,12 @@ const idOf = (route: Route): string =>
     .map((part, index) => (index === 0 ? part : part.charAt(0).toUpperCase() + part.slice(1)))
     .join('');
 
+/** A body that may be left out is one whose every member may. */
+const requestBodyOf = (body: z.ZodType): object => ({
+  required: !body.safeParse({}).success,
+  content: { 'application/json': { schema: schemaOf(body, 'input') } },
+});
+
 const operationOf = (route: Route): object => ({
   operationId: idOf(route),
   summary: route.summary,
@@ -31,13 +37,11 @@ const operationOf = (route: Route): object => ({
   parameters: [
     ...parametersOf(route.params, 'path'),
     ...parametersOf(route.query, 'query'),
-    ...(route.method === 'patch' || (route.method === 'delete' && route.path.startsWith('/connections/'))
+    ...(route.ifMatch
       ? [{ name: 'If-Match', in: 'header', required: false, schema: { type: 'string' } }]
       : []),
   ],
-  ...(route.body === undefined
-    ? {}
-    : { requestBody: { content: { 'application/json': { schema: schemaOf(route.body, 'input') } } } }),
+  ...(route.body === undefined ? {} : { requestBody: requestBodyOf(route.body) }),
   responses: {
     [String(route.status)]: {
       description: 'Done',

@@ -14,13 +14,22 @@ export class Problem extends Error {
   readonly status: number;
   readonly code: string;
   readonly errors: readonly FieldProblem[] | undefined;
+  /** Sent as Retry-After, seconds. */
+  readonly retryAfterS: number | undefined;
 
-  constructor(status: number, code: string, detail: string, errors?: readonly FieldProblem[]) {
+  constructor(
+    status: number,
+    code: string,
+    detail: string,
+    errors?: readonly FieldProblem[],
+    retryAfterS?: number,
+  ) {
     super(detail);
     this.name = 'Problem';
     this.status = status;
     this.code = code;
     this.errors = errors;
+    this.retryAfterS = retryAfterS;
   }
 }
 
@@ -47,6 +56,7 @@ const TITLES: Readonly<Record<number, string>> = {
   413: 'Content too large',
   415: 'Unsupported media type',
   421: 'Misdirected request',
+  429: 'Too many requests',
   500: 'Internal error',
   503: 'Service unavailable',
 };
@@ -115,7 +125,7 @@ export const problemOf = (thrown: unknown, maxBodyBytes: number): Problem | unde
 const MAX_SHOWN_VALUE = 200;
 /** A key or a token may be pasted where an id or a name belongs: these are never shown back. */
 const HIDDEN = /(?:^|\.)(?:key|key_id|token|token_id|secret)$/;
-const SECRET = /SharedAccess|[A-Za-z0-9+/]{43}=|t_[0-9a-f]{16}\./i;
+const SECRET = /SharedAccess|[A-Za-z0-9+/]{43}=|[tc]_[0-9a-f]{16}\./i;
 
 const shownText = (text: string): string => terminalText(text.slice(0, MAX_SHOWN_VALUE));
 

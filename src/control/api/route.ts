@@ -4,7 +4,7 @@ import type { ControlContext } from '../context.ts';
 import type { KeyUsage } from '../key-usage.ts';
 import type { LiveState } from '../live-state.ts';
 import type { PostgresRevocationFeed } from '../revocation-feed.ts';
-import type { AckWaiters } from '../revoke-key.ts';
+import type { AckWaiters } from '../enforcement-wait.ts';
 import { Problem } from './problem.ts';
 
 /** What handlers work with. */
@@ -52,6 +52,8 @@ export interface Route {
   readonly body: z.ZodType | undefined;
   readonly response: z.ZodType;
   readonly status: number;
+  /** An If-Match header is heeded: 412 when the version is another. */
+  readonly ifMatch: boolean;
   readonly handle: (call: RouteCall<never, never, never>) => Promise<RouteAnswer>;
 }
 
@@ -68,6 +70,8 @@ export interface RouteDefinition<Params extends z.ZodType, Query extends z.ZodTy
   readonly response: z.ZodType;
   /** Default 200. */
   readonly status?: number;
+  /** Default false. */
+  readonly ifMatch?: boolean;
   readonly handle: (
     call: RouteCall<z.output<Params>, z.output<Query>, z.output<Body>>,
   ) => Promise<RouteAnswer>;
@@ -85,6 +89,7 @@ export const route = <
   query: NOTHING,
   body: undefined,
   status: 200,
+  ifMatch: false,
   ...definition,
 });
 
@@ -111,4 +116,17 @@ export const pageOf = <Item>(
   const last = items.at(-1);
   const next = found.length > limit && last !== undefined ? cursorOf(keyOf(last)) : null;
   return { body: { items: items.map(view), next } };
+};
+
+/** A page of what is in memory, in the order of a key that no two items share. */
+export const pageOfAll = <Item>(
+  all: readonly Item[],
+  query: { readonly cursor?: string | undefined; readonly limit: number },
+  keyOf: (item: Item) => string,
+): RouteAnswer => {
+  const after = afterCursor(query.cursor);
+  const found = all
+    .filter((item) => keyOf(item) > after)
+    .sort((left, right) => (keyOf(left) < keyOf(right) ? -1 : 1));
+  return pageOf(found, query.limit, keyOf, (item) => item);
 };

@@ -11,6 +11,7 @@ import {
 } from '../../identity/index.ts';
 import { NAMESPACE_SCOPE } from '../context.ts';
 import { MAX_RETIRE_AFTER_S } from '../key-rotation.ts';
+import { REVOCATION_KINDS } from '../records.ts';
 
 /** Largest request body. */
 export const MAX_BODY_BYTES = 64 * 1024;
@@ -65,9 +66,17 @@ export const authRuleName = z
   });
 
 export const keyId = z.string().refine(isKeyId, { error: 'is not a key id (k_ and 20 hex digits)' });
+const AGENT_NAME = /^[a-z0-9-]{1,63}$/;
+export const agentName = z
+  .string()
+  .regex(AGENT_NAME, { error: 'is not the name of an agent: 1 to 63 of a-z, 0-9 and "-"' });
+/** As a process says it at its login; ours are UUIDs. */
+export const agentInstance = z
+  .string()
+  .regex(/^[A-Za-z0-9-]{1,128}$/, { error: 'is not an instance: 1 to 128 letters, digits and "-"' });
 export const tokenId = z
   .string()
-  .refine(isManagementTokenId, { error: 'is not a token id (t_ and 16 hex digits)' });
+  .refine(isManagementTokenId, { error: 'is not a token id (t_ or c_, and 16 hex digits)' });
 export const slot = z.enum(['primary', 'secondary']);
 export const claim = z.enum(CLAIMS);
 export const role = z.enum(ROLES);
@@ -103,6 +112,14 @@ export const paging = {
   limit: z.coerce.number().int().min(1).max(MAX_PAGE).default(DEFAULT_PAGE),
 };
 
+/** Largest page of what is asked live: each page asks anew. */
+export const MAX_LIVE_PAGE = 1_000;
+
+export const livePaging = {
+  cursor: paging.cursor,
+  limit: z.coerce.number().int().min(1).max(MAX_LIVE_PAGE).default(MAX_LIVE_PAGE),
+};
+
 export const timestamp = z.iso.datetime();
 
 export const connectionView = z.object({
@@ -128,6 +145,8 @@ export const authRuleView = z.object({
   connection: z.string().nullable(),
   name: z.string(),
   claims: z.array(claim),
+  /** Rises with each rotation; the ETag. */
+  version: z.int(),
   created_at: timestamp,
 });
 
@@ -143,22 +162,84 @@ export const keyView = z.object({
   retire_at: timestamp.nullable(),
 });
 
-export const revokeView = z.object({
-  key_id: z.string(),
+/** Where the enforcement of one or more revocations stands. */
+export const enforcementView = z.object({
   nodes: z.int(),
   links: z.int(),
   streams: z.int().nullable(),
   ms: z.number(),
   pending: z.array(z.object({ kind: z.enum(['node', 'agent']), name: z.string(), since: timestamp })),
+});
+
+export const revokeAgentView = z.object({
+  agent: z.string(),
+  instance: z.string().nullable(),
+  ...enforcementView.shape,
+  dry_run: z.literal(true).optional(),
+  /** With `dry_run`: how many logins would end. */
+  logins: z.int().optional(),
+});
+
+export const revocationView = z.object({
+  revocation_id: z.string(),
+  key_id: z.string().nullable(),
+  agent: z.string().nullable(),
+  instance: z.string().nullable(),
+  kind: z.enum(REVOCATION_KINDS),
+  reason: z.string(),
+  connection: z.string().nullable(),
+  auth_rule: z.string().nullable(),
+  slot: slot.nullable(),
+  actor: z.string(),
+  created_at: timestamp,
+  effective_at: timestamp,
+});
+
+export const revokeView = z.object({
+  key_id: z.string(),
+  ...enforcementView.shape,
   dry_run: z.literal(true).optional(),
   /** With `dry_run`: the key that would die. */
   key: keyView.optional(),
+});
+
+const agentCredential = z.object({
+  connection: z.string().nullable(),
+  key_id: z.string(),
+  principal: z.string(),
+});
+
+/** One installation of an agent, over every live node. */
+export const agentView = z.object({
+  name: z.string(),
+  instance: z.string(),
+  since: timestamp,
+  build: z.string().nullable(),
+  bundle_sha256: z.string().nullable(),
+  bundle_sequence: z.int().nullable(),
+  credentials: z.array(agentCredential),
+  published: z.array(z.string()),
+  links: z.int(),
+  streams: z.int(),
+  nodes: z.array(
+    z.object({
+      node: z.string(),
+      login_id: z.string(),
+      since: timestamp,
+      address: z.string().nullable(),
+      state: z.enum(['up', 'down']),
+      published: z.array(z.string()),
+      links: z.int(),
+    }),
+  ),
 });
 
 export const tokenView = z.object({
   id: z.string(),
   label: z.string(),
   role,
+  /** A code, good for one exchange into a token. */
+  one_time: z.boolean(),
   created_by: z.string(),
   created_at: timestamp,
   expires_at: timestamp.nullable(),
@@ -170,9 +251,13 @@ export const tokenView = z.object({
 export const page = <Item extends z.ZodType>(item: Item) =>
   z.object({ items: z.array(item), next: z.string().nullable() });
 
+export type AgentView = z.infer<typeof agentView>;
 export type ConnectionView = z.infer<typeof connectionView>;
 export type DisclosedKeyView = z.infer<typeof disclosedKeyView>;
 export type AuthRuleView = z.infer<typeof authRuleView>;
 export type KeyView = z.infer<typeof keyView>;
+export type EnforcementView = z.infer<typeof enforcementView>;
+export type RevocationView = z.infer<typeof revocationView>;
+export type RevokeAgentView = z.infer<typeof revokeAgentView>;
 export type RevokeView = z.infer<typeof revokeView>;
 export type TokenView = z.infer<typeof tokenView>;

@@ -1,7 +1,14 @@
 import type { z } from 'zod';
 import type { AuthRuleRecord, ConnectionRecord, DisclosedKey, KeyRecord, TokenRecord } from '../records.ts';
 import type { RevocationRecord } from '../revocation-store.ts';
-import type { authRuleView, connectionView, disclosedKeyView, keyView, tokenView } from './schemas.ts';
+import type {
+  authRuleView,
+  connectionView,
+  disclosedKeyView,
+  keyView,
+  revocationView,
+  tokenView,
+} from './schemas.ts';
 
 export const viewOfConnection = (record: ConnectionRecord): z.infer<typeof connectionView> => ({
   id: record.id,
@@ -17,6 +24,7 @@ export const viewOfAuthRule = (rule: AuthRuleRecord): z.infer<typeof authRuleVie
   connection: rule.connection ?? null,
   name: rule.name,
   claims: [...rule.claims],
+  version: rule.version,
   created_at: rule.createdAt.toISOString(),
 });
 
@@ -46,6 +54,7 @@ export const viewOfToken = (token: TokenRecord): z.infer<typeof tokenView> => ({
   id: token.id,
   label: token.label,
   role: token.role,
+  one_time: token.oneTime,
   created_by: token.createdBy,
   created_at: token.createdAt.toISOString(),
   expires_at: token.expiresAt?.toISOString() ?? null,
@@ -53,14 +62,16 @@ export const viewOfToken = (token: TokenRecord): z.infer<typeof tokenView> => ({
   last_used_at: token.lastUsedAt?.toISOString() ?? null,
 });
 
-export const viewOfRevocation = (revocation: RevocationRecord): object => ({
+export const viewOfRevocation = (revocation: RevocationRecord): z.infer<typeof revocationView> => ({
   revocation_id: revocation.revocationId,
-  key_id: revocation.keyId,
+  key_id: revocation.keyId ?? null,
+  agent: revocation.agent ?? null,
+  instance: revocation.instance ?? null,
   kind: revocation.kind,
   reason: revocation.reason,
   connection: revocation.connection ?? null,
-  auth_rule: revocation.authRule,
-  slot: revocation.slot,
+  auth_rule: revocation.authRule ?? null,
+  slot: revocation.slot ?? null,
   actor: revocation.actor,
   created_at: revocation.createdAt.toISOString(),
   effective_at: revocation.effectiveAt.toISOString(),

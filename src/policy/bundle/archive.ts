@@ -24,6 +24,8 @@ const FIELD = {
   prefix: [345, 155],
 } as const;
 const REGULAR_TYPES: ReadonlySet<string> = new Set(['0', '\0']);
+/** What OPA calls the file of a bundle that holds changes instead of everything; it writes a slash before it. */
+const DELTA_FILE = /^\/?patch\.json$/;
 const SAFE_SEGMENT = /^[A-Za-z0-9._@+ -]+$/;
 
 const broken = (what: string, cause?: unknown): AppError<PolicyErrorCode> =>
@@ -53,6 +55,7 @@ const checksumOf = (header: Buffer): number => {
 /** OPA writes names with a leading slash; only its own output, straight from the compiler, is read so. */
 const safeName = (raw: string, fromOpa: boolean): string => {
   const name = fromOpa && raw.startsWith('/') ? raw.slice(1) : raw;
+  if (DELTA_FILE.test(name)) throw broken('this is a delta bundle; only whole ones (snapshots) are taken');
   const shown = JSON.stringify(name.slice(0, 128));
   if (name.startsWith('/')) throw broken(`archive entry ${shown} is absolute`);
   const segments = name.split('/');

@@ -4,18 +4,24 @@ import { AppError, messageOf } from '../../runtime/index.ts';
 import type { PolicyErrorCode } from '../errors.ts';
 import { INPUT_VERSION } from '../input.ts';
 import { type ArchiveFiles, readArchive } from './archive.ts';
+import {
+  SIGNATURES_FILE,
+  type VerificationKey,
+  type VerifiedSignature,
+  verifySignature,
+} from './signature.ts';
 
 /** Names of the files a bundle is made of. */
 export const BUNDLE_FILE = {
   manifest: '.manifest',
-  signatures: '.signatures.json',
+  signatures: SIGNATURES_FILE,
   wasm: 'policy.wasm',
   data: 'data.json',
   vectors: 'vectors.json',
   catalog: 'catalog.json',
 } as const;
 
-const manifestSchema = z.object({
+const manifestSchema = z.looseObject({
   revision: z.string().max(256),
   roots: z.array(z.string()).min(1),
   rego_version: z.number().int().optional(),
@@ -63,7 +69,10 @@ export type CatalogEntry = z.infer<typeof catalogSchema>[number];
 
 /** A bundle whose archive and manifest are in order; nothing of it has run yet. */
 export interface Bundle {
+  /** Of the archive. */
   readonly sha256: string;
+  /** Of what the archive holds apart from its signature: the same when it is signed anew. */
+  readonly contentSha256: string;
   readonly bytes: Buffer;
   readonly revision: string;
   readonly sequence: number;
@@ -71,8 +80,20 @@ export interface Bundle {
   readonly dataText: string;
   readonly vectors: readonly Vector[];
   readonly catalog: readonly CatalogEntry[];
+  /** Whether there is a signature, verified or not. */
   readonly signed: boolean;
+  /** The configured id of the key that verified the signature. */
+  readonly signedBy: string | undefined;
 }
+
+/** Whose signatures count when a bundle is read. */
+export interface BundleTrust {
+  readonly keys: readonly VerificationKey[];
+  /** Refuses bundles without a signature by one of the keys. */
+  readonly requireSigned: boolean;
+}
+
+const TRUSTS_ALL: BundleTrust = { keys: [], requireSigned: false };
 
 const broken = (what: string, cause?: unknown): AppError<PolicyErrorCode> =>
   new AppError('ERR_POLICY_BUNDLE', what, { cause });
@@ -102,13 +123,42 @@ const parseJson = <T>(text: string, name: string, schema: z.ZodType<T>): T => {
 export const parseManifest = (text: string): z.infer<typeof manifestSchema> =>
   parseJson(text, BUNDLE_FILE.manifest, manifestSchema);
 
+/** A signature is looked at when there are keys; with none it is left alone unless one is required. */
+const checkSignature = async (
+  files: ArchiveFiles,
+  { keys, requireSigned }: BundleTrust,
+): Promise<VerifiedSignature | undefined> => {
+  const isSigned = files.has(BUNDLE_FILE.signatures);
+  if (isSigned ? keys.length > 0 : requireSigned && keys.length > 0) return verifySignature(files, keys);
+  if (!requireSigned) return undefined;
+  throw new AppError<PolicyErrorCode>(
+    'ERR_POLICY_UNSIGNED',
+    'require_signed is set and policy.keys names no key that a signature could be verified by',
+  );
+};
+
+const contentDigest = (files: ArchiveFiles): string => {
+  const digest = createHash('sha256');
+  for (const name of [...files.keys()].sort()) {
+    if (name === BUNDLE_FILE.signatures) continue;
+    const content = files.get(name) ?? Buffer.alloc(0);
+    digest.update(`${name}\0${String(content.length)}\0`).update(content);
+  }
+  return digest.digest('hex');
+};
+
 /**
  * Reads a bundle as far as possible without running it; the wasm is compiled off the event loop.
- * @throws AppError ERR_POLICY_ARCHIVE, ERR_POLICY_BUNDLE
+ * Its signature comes first: of what was not signed nothing is parsed.
+ * @throws AppError ERR_POLICY_ARCHIVE, ERR_POLICY_BUNDLE, ERR_POLICY_UNSIGNED, ERR_POLICY_SIGNATURE
  */
-export const readBundle = async (bytes: Buffer): Promise<Bundle> => {
+export const readBundle = async (bytes: Buffer, trust: BundleTrust = TRUSTS_ALL): Promise<Bundle> => {
   const files = await readArchive(bytes);
-  const manifest = parseManifest(fileOf(files, BUNDLE_FILE.manifest).toString('utf8'));
+  const verified = await checkSignature(files, trust);
+  // Of structured files the signature covers the meaning, so the very text that was hashed is what is used.
+  const textOf = (name: string): string =>
+    verified?.structured.get(name) ?? fileOf(files, name).toString('utf8');
+  const manifest = parseManifest(textOf(BUNDLE_FILE.manifest));
   const outside = manifest.roots.find((root) => root !== 'sallyport' && !root.startsWith('sallyport/'));
   if (outside !== undefined) throw broken(`bundle root '${outside}' is outside of sallyport`);
   const vectors = files.get(BUNDLE_FILE.vectors);
@@ -122,11 +172,12 @@ export const readBundle = async (bytes: Buffer): Promise<Bundle> => {
   }
   return {
     sha256: createHash('sha256').update(bytes).digest('hex'),
+    contentSha256: contentDigest(files),
     bytes,
     revision: manifest.revision,
     sequence: manifest.metadata.sallyport.sequence,
     module,
-    dataText: fileOf(files, BUNDLE_FILE.data).toString('utf8'),
+    dataText: textOf(BUNDLE_FILE.data),
     vectors:
       vectors === undefined
         ? []
@@ -134,5 +185,12 @@ export const readBundle = async (bytes: Buffer): Promise<Bundle> => {
     catalog:
       catalog === undefined ? [] : parseJson(catalog.toString('utf8'), BUNDLE_FILE.catalog, catalogSchema),
     signed: files.has(BUNDLE_FILE.signatures),
+    signedBy: verified?.keyId,
   };
+};
+
+/** The sequence of a bundle, whoever signed it. @throws AppError ERR_POLICY_ARCHIVE, ERR_POLICY_BUNDLE */
+export const readSequence = async (bytes: Buffer): Promise<number> => {
+  const files = await readArchive(bytes);
+  return parseManifest(fileOf(files, BUNDLE_FILE.manifest).toString('utf8')).metadata.sallyport.sequence;
 };

@@ -1,13 +1,15 @@
 import { parse } from 'yaml';
 import { z } from 'zod';
 import { AppError, messageOf } from '../../runtime/index.ts';
+import { isMappedNetwork } from '../address.ts';
 import type { PolicyErrorCode } from '../errors.ts';
 
 /** Largest grants file. Files of more than a few thousand grants should be JSON, which parses a hundred times faster. */
 export const MAX_GRANTS_BYTES = 64 * 1024 * 1024;
-const MAX_YAML_BYTES = 4 * 1024 * 1024;
+/** YAML above this is refused: it would parse for seconds. */
+export const MAX_YAML_BYTES = 4 * 1024 * 1024;
 
-const network = z.string().refine((text) => !text.toLowerCase().includes('::ffff:'), {
+const network = z.string().refine((text) => !isMappedNetwork(text), {
   message: 'ipv4-mapped networks are refused; write the ipv4 network',
 });
 const hour = z.number().int().min(0).max(24);
@@ -35,7 +37,9 @@ const grantSchema = z.strictObject({
 });
 
 /** Grants as `data.sallyport.grants` holds them: connection → principal → list. */
-const grantsSchema = z.record(z.string(), z.record(z.string(), z.array(grantSchema)));
+export const grantsSchema = z.record(z.string(), z.record(z.string(), z.array(grantSchema)));
+
+export type Grants = z.infer<typeof grantsSchema>;
 
 const refused = (what: string, cause?: unknown): AppError<PolicyErrorCode> =>
   new AppError('ERR_POLICY_GRANTS', what, { cause });

@@ -1,7 +1,11 @@
+import { cpSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { z } from 'zod';
 import type { CatalogEntry } from '../bundle/bundle.ts';
 import { runOpa } from './opa.ts';
-import { readLines } from './sources.ts';
+import { bodyOf } from './rule-source.ts';
+import { isTestFile, readLines } from './sources.ts';
 
 const text = z.string().optional().catch(undefined);
 
@@ -28,6 +32,8 @@ export interface RuleHead {
   /** The connection it names; `*` for all, or for a head that computes it. */
   readonly connection: string;
   readonly title: string | undefined;
+  /** The whole rule. */
+  readonly text: string;
   /** Undefined when no METADATA block stands directly above. */
   readonly custom: Readonly<Record<string, unknown>> | undefined;
 }
@@ -35,14 +41,26 @@ export interface RuleHead {
 const HEAD = /^(publish|stream|deny|limits)\s*(?:\[\s*(?:"([^"]*)"|[^\]]*)\s*\]|\.(\w+)|\b)/;
 export const ALLOW_PACKAGE = /^package\s+sallyport\.allow\s*$/;
 
+/** `opa inspect` cannot be told what to leave out: it is shown a copy of what a bundle is made of. */
+const inspectSources = async (opa: string, directory: string, files: readonly string[]): Promise<string> => {
+  const scratch = mkdtempSync(join(tmpdir(), 'sallyport-inspect-'));
+  try {
+    for (const file of files) {
+      if (!isTestFile(file)) cpSync(join(directory, file), join(scratch, file));
+    }
+    return await runOpa(opa, ['inspect', '-a', '-f', 'json', '.'], scratch);
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
+  }
+};
+
 /** Every rule head of package `sallyport.allow`. @throws AppError ERR_POLICY_BUILD when OPA cannot parse */
 export const readRuleHeads = async (
   opa: string,
   directory: string,
   files: readonly string[],
 ): Promise<RuleHead[]> => {
-  const printed = await runOpa(opa, ['inspect', '-a', '-f', 'json', '.'], directory);
-  const { annotations } = inspectionSchema.parse(JSON.parse(printed));
+  const { annotations } = inspectionSchema.parse(JSON.parse(await inspectSources(opa, directory, files)));
   const found = new Map(
     (annotations ?? []).map((entry) => [
       `${entry.location.file}:${String(entry.location.row)}`,
@@ -62,6 +80,7 @@ export const readRuleHeads = async (
           line: index + 1,
           action: head[1] as CatalogEntry['action'],
           connection: head[2] ?? head[3] ?? '*',
+          text: bodyOf(lines, index),
           title: said?.title,
           custom: said?.custom,
         },

@@ -1,15 +1,17 @@
-import { existsSync, readFileSync } from 'node:fs';
-import { isAbsolute, join, relative, resolve, sep } from 'node:path';
-import { messageOf } from '../../runtime/index.ts';
-import { readGrants } from '../bundle/grants.ts';
+import { existsSync } from 'node:fs';
+import { delimiter, isAbsolute, join, relative, resolve, sep } from 'node:path';
+import { environment } from '../../runtime/index.ts';
 import { readRuleHeads } from './catalog.ts';
 import type { Diagnostic } from './diagnostic.ts';
+import { lintGrants } from './grants-lints.ts';
 import { checkLibrary, LIBRARY_FILES } from './library.ts';
 import { lintHeads, lintText } from './lints.ts';
 import { runTool } from './opa.ts';
 import { SHIPPED_POLICIES, TOOL_DIRECTORY } from './paths.ts';
-import { IGNORE_ARGS, POLICY_ROOT, regoFiles } from './sources.ts';
-import { locateVectors } from './vectors.ts';
+import { IGNORE_ARGS, IGNORE_BUT_TESTS, isTestFile, POLICY_ROOT, regoFiles } from './sources.ts';
+import { lintTrustAndCost } from './trust-lints.ts';
+import { lintVectorInputs } from './vector-inputs.ts';
+import { lintVectors } from './vectors.ts';
 
 interface OpaError {
   readonly message: string;
@@ -36,12 +38,7 @@ const errorsOf = (text: string): readonly OpaError[] | undefined => {
   }
 };
 
-const opaCheck = async (directory: string, opa: string): Promise<Diagnostic[]> => {
-  const schemas = ['--schema', join(SHIPPED_POLICIES, 'schemas')];
-  const capabilities = ['--capabilities', join(SHIPPED_POLICIES, 'capabilities.json')];
-  const args = ['check', '--strict', '--format', 'json', ...schemas, ...capabilities, '-b', '.'];
-  const { status, stdout, stderr } = await runTool(opa, [...args, ...IGNORE_ARGS], directory);
-  if (status === 0) return [];
+const diagnosticsOf = (directory: string, stderr: string, stdout: string): Diagnostic[] => {
   const errors = errorsOf(stderr) ?? errorsOf(stdout);
   if (errors === undefined) return [whole('opa', (stderr || stdout).trim())];
   return errors.map(({ message, location }) => ({
@@ -51,6 +48,21 @@ const opaCheck = async (directory: string, opa: string): Promise<Diagnostic[]> =
     rule: 'opa',
     message,
   }));
+};
+
+const opaCheck = async (directory: string, opa: string): Promise<Diagnostic[]> => {
+  const schemas = ['--schema', join(SHIPPED_POLICIES, 'schemas')];
+  const capabilities = ['--capabilities', join(SHIPPED_POLICIES, 'capabilities.json')];
+  const args = ['check', '--strict', '--format', 'json', ...schemas, ...capabilities, '-b', '.'];
+  const { status, stdout, stderr } = await runTool(opa, [...args, ...IGNORE_ARGS], directory);
+  return status === 0 ? [] : diagnosticsOf(directory, stderr, stdout);
+};
+
+/** What is wrong in the tests: they may call what rules may not, so they are compiled without those limits. */
+const opaCheckTests = async (directory: string, opa: string): Promise<Diagnostic[]> => {
+  const args = ['check', '--format', 'json', '-b', '.', ...IGNORE_BUT_TESTS];
+  const { status, stdout, stderr } = await runTool(opa, args, directory);
+  return status === 0 ? [] : diagnosticsOf(directory, stderr, stdout).filter(({ file }) => isTestFile(file));
 };
 
 const opaFormat = async (directory: string, opa: string): Promise<Diagnostic[]> => {
@@ -74,10 +86,20 @@ interface RegalReport {
   }[];
 }
 
-/** Regal's findings, where Regal was built. */
+/** Regal: SALLYPORT_REGAL, then `regal` on PATH, then `.tools/regal`; undefined when there is none. */
+export const findRegal = (): string | undefined => {
+  const named = environment['SALLYPORT_REGAL'];
+  if (named !== undefined && named !== '') return existsSync(named) ? named : undefined;
+  const onPath = (environment['PATH'] ?? '').split(delimiter).filter((directory) => directory !== '');
+  return [...onPath, TOOL_DIRECTORY]
+    .map((directory) => join(directory, 'regal'))
+    .find((file) => existsSync(file));
+};
+
+/** Regal's findings, where there is Regal. */
 const regal = async (directory: string): Promise<Diagnostic[]> => {
-  const tool = join(TOOL_DIRECTORY, 'regal');
-  if (!existsSync(tool)) return [];
+  const tool = findRegal();
+  if (tool === undefined) return [];
   const config = ['--config-file', join(SHIPPED_POLICIES, '.regal/config.yaml')];
   const { stdout, stderr } = await runTool(
     tool,
@@ -99,19 +121,6 @@ const regal = async (directory: string): Promise<Diagnostic[]> => {
   }));
 };
 
-const grantsFile = 'sallyport/grants/data.yaml';
-
-const checkGrants = (directory: string): Diagnostic[] => {
-  const file = join(directory, grantsFile);
-  if (!existsSync(file)) return [];
-  try {
-    readGrants(readFileSync(file));
-    return [];
-  } catch (thrown) {
-    return [{ file: grantsFile, line: 1, column: 1, rule: 'grants', message: messageOf(thrown) }];
-  }
-};
-
 /**
  * Everything `policy check` finds in a policy directory, in order of file and line.
  * @param opa path of the OPA executable; see findOpa
@@ -123,15 +132,19 @@ export const checkPolicies = async (directory: string, opa: string): Promise<Dia
   const compiled = await opaCheck(root, opa);
   // Where OPA's parser fails, its own errors say all there is to say.
   const heads = await readRuleHeads(opa, root, files).catch(() => undefined);
+  const authored = files.filter((file) => !LIBRARY_FILES.includes(file) && !isTestFile(file));
   const found = [
     ...checkLibrary(root),
     ...compiled,
+    ...(compiled.length > 0 ? [] : await opaCheckTests(root, opa)),
     ...(heads === undefined ? [] : await opaFormat(root, opa)),
     ...(heads === undefined ? [] : await regal(root)),
     ...lintHeads(heads ?? []),
-    ...files.filter((file) => !LIBRARY_FILES.includes(file)).flatMap((file) => lintText(root, file)),
-    ...checkGrants(root),
-    ...locateVectors(root).findings,
+    ...authored.flatMap((file) => lintText(root, file)),
+    ...lintTrustAndCost(root, authored),
+    ...lintGrants(root, heads ?? []),
+    ...lintVectors(root),
+    ...(await lintVectorInputs(opa, root)),
   ];
   return found.sort((a, b) => a.file.localeCompare(b.file) || a.line - b.line || a.column - b.column);
 };

@@ -10,6 +10,7 @@ import { parseResult } from '../engine/result.ts';
 import { guardAddress } from '../guard.ts';
 import type { AskedInput } from './asked-input.ts';
 import { EXPLAIN } from './build.ts';
+import { INPUT_PATH, LIBRARY_CALL, LOOKS_AT } from './conditions.ts';
 import { findOpa } from './opa.ts';
 import { type RuleTrace, traceRules } from './rule-trace.ts';
 import { runTrial } from './trial.ts';
@@ -72,15 +73,6 @@ const idsOf = (rules: z.infer<typeof rulesSchema>): Record<string, string[]> =>
     Object.entries(rules).map(([action, list]) => [action, list.map(({ custom }) => custom.id).sort()]),
   );
 
-/** What the library's conditions look at without naming it in the author's line. */
-const LOOKS_AT: Readonly<Record<string, readonly string[]>> = {
-  target_is: ['input.target.host', 'input.target.port'],
-  from_any: ['input.source.address'],
-  working_hours: ['input.time.local.weekday', 'input.time.local.hour'],
-  before: ['input.time.rfc3339'],
-};
-const INPUT_PATH = /\binput(?:\.[A-Za-z_]\w*|\["[^"\]]+"\])+/g;
-const LIBRARY_CALL = /\brequest\.(\w+)\(/g;
 const SEGMENT = /\.([A-Za-z_]\w*)|\["([^"\]]+)"\]/g;
 
 const valueAt = (input: unknown, path: string): unknown => {

@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Diagnostic } from './diagnostic.ts';
 import { SHIPPED_POLICIES } from './paths.ts';
-import { regoFiles } from './sources.ts';
+import { ignoredRegoFiles, POLICY_ROOT, regoFiles } from './sources.ts';
 
 /** Packages that authors never write: `sallyport` itself and everything in it but `allow` and data. */
 export const LIBRARY_FILES: readonly string[] = [
@@ -14,10 +14,11 @@ export const LIBRARY_FILES: readonly string[] = [
   'sallyport/verdict/verdict.rego',
 ];
 
-const PACKAGE = /^package\s+([\w.]+)/;
+const PACKAGE = /^package\s+([\w.]+)\s*(?:#.*)?$/;
 
+/** The first statement of a module is its package; a later line that looks like one may be inside a text. */
 const packageOf = (lines: readonly string[]): { name: string; line: number } => {
-  const index = lines.findIndex((line) => PACKAGE.test(line));
+  const index = lines.findIndex((line) => line.trim() !== '' && !line.trimStart().startsWith('#'));
   return { name: PACKAGE.exec(lines[index] ?? '')?.[1] ?? '', line: index + 1 };
 };
 
@@ -44,8 +45,14 @@ export const checkLibrary = (directory: string): Diagnostic[] => {
       wrong.push(at(file, 1, 'library file differs from the shipped one'));
     }
   }
+  for (const file of ignoredRegoFiles(directory)) {
+    wrong.push(at(file, 1, 'opa leaves out folders of this name: its rules would not count; move the file'));
+  }
   for (const file of regoFiles(directory)) {
     if (LIBRARY_FILES.includes(file)) continue;
+    if (!file.startsWith(`${POLICY_ROOT}/`)) {
+      wrong.push(at(file, 1, `rego outside of '${POLICY_ROOT}/' would be compiled with it; move the file`));
+    }
     const { name, line } = packageOf(readFileSync(join(directory, file), 'utf8').split('\n'));
     if (!AUTHOR_PACKAGE.test(name)) {
       wrong.push(

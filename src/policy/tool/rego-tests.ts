@@ -4,7 +4,7 @@ import type { PolicyErrorCode } from '../errors.ts';
 import type { Diagnostic } from './diagnostic.ts';
 import { LIBRARY_FILES } from './library.ts';
 import { runTool } from './opa.ts';
-import { IGNORED } from './sources.ts';
+import { IGNORE_BUT_TESTS } from './sources.ts';
 
 /** How much of one author's file its tests run. */
 export interface FileCoverage {
@@ -50,15 +50,13 @@ const coverageSchema = z.object({
   ),
 });
 
-/** Tests are wanted here, so what keeps them out of a bundle does not keep them out. */
-const IGNORES = IGNORED.filter((pattern) => pattern !== '*_test.rego').flatMap((name) => ['--ignore', name]);
 /** Traces are long: only so many failures are run again for the line that fails. */
 const MAX_TRACED = 20;
 
 const failed = ({ fail, error }: Result): boolean => fail === true || error !== undefined;
 
 const runTests = async (opa: string, directory: string, more: readonly string[]): Promise<Result[]> => {
-  const args = ['test', '.', '-b', '--format', 'json', ...IGNORES, ...more];
+  const args = ['test', '.', '-b', '--format', 'json', ...IGNORE_BUT_TESTS, ...more];
   const { stdout, stderr } = await runTool(opa, args, directory);
   try {
     return resultsSchema.parse(JSON.parse(stdout.trim() === '' ? '[]' : stdout));
@@ -111,7 +109,7 @@ const linesOf = (ranges: readonly z.infer<typeof rangeSchema>[]): { from: number
 };
 
 const coverageOf = async (opa: string, directory: string): Promise<FileCoverage[]> => {
-  const args = ['test', '.', '-b', '--format', 'json', '--coverage', ...IGNORES];
+  const args = ['test', '.', '-b', '--format', 'json', '--coverage', ...IGNORE_BUT_TESTS];
   const { stdout, stderr } = await runTool(opa, args, directory);
   const parsed = coverageSchema.safeParse(JSON.parse(stdout.trim() === '' ? '{"files": {}}' : stdout));
   if (!parsed.success) {

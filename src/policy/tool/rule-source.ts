@@ -28,7 +28,8 @@ const depthOf = (line: string): number => {
   return depth;
 };
 
-const bodyOf = (lines: readonly string[], head: number): string => {
+/** The statement that begins at a line (0-based), to where its brackets close. */
+export const bodyOf = (lines: readonly string[], head: number): string => {
   let depth = 0;
   let end = head;
   do {

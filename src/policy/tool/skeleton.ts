@@ -1,10 +1,10 @@
-import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { AppError } from '../../runtime/index.ts';
 import type { PolicyErrorCode } from '../errors.ts';
 import type { Proposal } from '../replay/propose.ts';
 import { LIBRARY_FILES } from './library.ts';
-import { SHIPPED_POLICIES } from './paths.ts';
+import { EXAMPLE_POLICIES, SHIPPED_POLICIES } from './paths.ts';
 import { fileStemOf } from './rego-name.ts';
 import {
   CI_TEXT,
@@ -95,5 +95,37 @@ export const writePolicySkeleton = (directory: string, connections: readonly Ske
   writeCommon(
     directory,
     connections.map(({ name }) => name),
+  );
+};
+
+/** Names of the shipped allow-lists to start from. */
+export const policyExamples = (): string[] => readdirSync(EXAMPLE_POLICIES).sort();
+
+/**
+ * Writes a new policy directory from a shipped example: the library, and the example's allow-list with its tests,
+ * vectors and data. It passes as writePolicySkeleton's does.
+ * @throws AppError ERR_POLICY_SOURCE for an unknown example, or when something is in the directory already
+ */
+export const writePolicyExample = (directory: string, example: string): void => {
+  const known = policyExamples();
+  if (!known.includes(example)) {
+    throw new AppError<PolicyErrorCode>(
+      'ERR_POLICY_SOURCE',
+      `there is no example '${example}'; there are ${known.join(', ')}`,
+    );
+  }
+  requireEmpty(directory);
+  writeShipped(directory);
+  writeCommon(directory, []);
+  const source = join(EXAMPLE_POLICIES, example);
+  const about = readFileSync(join(source, 'README.md'), 'utf8');
+  cpSync(source, directory, { recursive: true });
+  // The example says what it is, the page of every directory what to do with it.
+  writeText(
+    directory,
+    'README.md',
+    `${about}\n${readmeOf([])
+      .replace(/^# Policy/, '## This directory')
+      .replace('\n## Next', '\n### Next')}`,
   );
 };

@@ -7,8 +7,19 @@ import type { PolicyErrorCode } from '../errors.ts';
 export const POLICY_ROOT = 'sallyport';
 
 /** What `opa` is told to leave out, everywhere: tests would become entrypoints and pull builtins in. */
-export const IGNORED = ['*_test.rego', 'vectors', 'schemas', 'dist', 'capabilities.json'] as const;
+export const IGNORED = [
+  '*_test.rego',
+  'vectors',
+  'schemas',
+  'dist',
+  'examples',
+  'capabilities.json',
+] as const;
 export const IGNORE_ARGS: readonly string[] = IGNORED.flatMap((pattern) => ['--ignore', pattern]);
+/** The same where tests are wanted. */
+export const IGNORE_BUT_TESTS: readonly string[] = IGNORED.filter((name) => name !== '*_test.rego').flatMap(
+  (pattern) => ['--ignore', pattern],
+);
 
 /** Files under a directory by relative path with forward slashes, sorted. @throws AppError ERR_POLICY_SOURCE */
 export const listFiles = (directory: string): string[] => {
@@ -27,9 +38,27 @@ export const listFiles = (directory: string): string[] => {
   }
 };
 
-/** The Rego files of the policy root, without tests. */
+const IGNORED_FOLDERS: ReadonlySet<string> = new Set(IGNORED.filter((name) => !name.includes('.')));
+
+/** Tests never reach a bundle. */
+export const isTestFile = (name: string): boolean => name.endsWith('_test.rego');
+
+/** OPA leaves a file out when any folder on its path has an ignored name. */
+const isIgnored = (name: string): boolean =>
+  name
+    .split('/')
+    .slice(0, -1)
+    .some((folder) => IGNORED_FOLDERS.has(folder));
+
+/** The Rego files that OPA loads, tests included, wherever they stand: their packages decide what they are. */
 export const regoFiles = (directory: string): string[] =>
-  listFiles(directory).filter((name) => name.startsWith(`${POLICY_ROOT}/`) && name.endsWith('.rego'));
+  listFiles(directory).filter((name) => name.endsWith('.rego') && !isIgnored(name));
+
+/** Rego files inside the policy root that OPA leaves out because of a folder's name. */
+export const ignoredRegoFiles = (directory: string): string[] =>
+  listFiles(directory).filter(
+    (name) => name.startsWith(`${POLICY_ROOT}/`) && name.endsWith('.rego') && isIgnored(name),
+  );
 
 export const readLines = (directory: string, name: string): string[] =>
   readFileSync(join(directory, name), 'utf8').split('\n');

@@ -64,11 +64,13 @@ export const differences = (wasm: Answer, opa: Answer): string[] =>
     (field) => `${field}: wasm says ${fieldText(wasm, field)}, opa ${fieldText(opa, field)}`,
   );
 
-const reportOf = ({ vector, ...place }: LocatedVector, wasm: Answer, opa: Answer): VectorReport => {
+const reportOf = ({ vector, file, line, column }: LocatedVector, wasm: Answer, opa: Answer): VectorReport => {
   const problems = [...judgeAnswer(vector, wasm), ...differences(wasm, opa)];
   return {
     name: vector.name,
-    ...place,
+    file,
+    line,
+    column,
     ok: problems.length === 0,
     expected: vector.expect,
     actual: shownAnswer(wasm),

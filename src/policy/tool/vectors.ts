@@ -11,6 +11,12 @@ const FOLDER = 'vectors';
 /** Expansions of anchors in one file: vectors share their inputs, a bomb would need more. */
 const MAX_ALIASES = 100_000;
 
+type Path = readonly PropertyKey[];
+interface Place {
+  readonly line: number;
+  readonly column: number;
+}
+
 /** A vector and where its author wrote it. */
 export interface LocatedVector {
   readonly vector: Vector;
@@ -19,18 +25,14 @@ export interface LocatedVector {
   readonly line: number;
   /** 1-based */
   readonly column: number;
+  /** Where a value inside it stands. */
+  readonly placeIn: (path: Path) => Place;
 }
 
 export interface ReadVectors {
   readonly vectors: readonly LocatedVector[];
   /** What is wrong with the files; the vectors of a wrong file are left out. */
   readonly findings: readonly Diagnostic[];
-}
-
-type Path = readonly PropertyKey[];
-interface Place {
-  readonly line: number;
-  readonly column: number;
 }
 
 /** Where the value at a path stands, or the nearest one around it: what a merge brought in stands elsewhere. */
@@ -89,6 +91,7 @@ const readFile = (directory: string, file: string): ReadVectors => {
     vector,
     file,
     ...placeOf(document, lines, [index]),
+    placeIn: (path: Path) => placeOf(document, lines, [index, ...path]),
   }));
   return { vectors, findings: [] };
 };
@@ -112,4 +115,19 @@ export const readVectors = (directory: string): LocatedVector[] => {
   const { vectors, findings } = locateVectors(directory);
   if (findings.length === 0) return [...vectors];
   throw new AppError<PolicyErrorCode>('ERR_POLICY_SOURCE', findings.map(diagnosticText).join('\n'));
+};
+
+/** What is wrong with the vectors: their files, and names that are used twice, which a report could not tell apart. */
+export const lintVectors = (directory: string): Diagnostic[] => {
+  const { vectors, findings } = locateVectors(directory);
+  const first = new Map<string, LocatedVector>();
+  const twice = vectors.flatMap((located): Diagnostic[] => {
+    const { vector, file, line, column } = located;
+    const before = first.get(vector.name);
+    first.set(vector.name, before ?? located);
+    if (before === undefined) return [];
+    const message = `vector '${vector.name}' is already at ${before.file}:${String(before.line)}`;
+    return [{ file, line, column, rule: 'vector-name', message }];
+  });
+  return [...findings, ...twice];
 };

@@ -77,13 +77,20 @@ export interface HealthReport {
   readonly healthy_nodes?: readonly string[] | undefined;
   readonly streams?: number | undefined;
   readonly bundle_sha256?: string | undefined;
+  readonly bundle_sequence?: number | undefined;
   /** New failures since the last report. */
   readonly failures?: readonly StreamFailure[] | undefined;
 }
 
 export interface RevokedNotice {
+  /** The dead key; empty when it is an agent or a connection that is dead. */
   readonly key_id: string;
-  /** The close reason for everything bound to the key. */
+  /** The dead agent, or with `instance` the one dead installation of it. */
+  readonly agent?: string | undefined;
+  readonly instance?: string | undefined;
+  /** The dead connection. */
+  readonly connection_id?: string | undefined;
+  /** The close reason for everything that stood on it. */
   readonly reason: string;
   readonly revocation_id: string;
   /** Told again, to an agent that logged in or did not answer. */
@@ -102,8 +109,8 @@ export interface LoginHandlers {
   onConnectionGone?(name: string): void;
   /** Agent only: somebody wants a link; open it with `openDataLink` or `reportLinkFailed`. */
   onOffer?(offer: LinkOffer): void;
-  /** Cut everything of that key; the counts go back to the relay. */
-  onRevoked?(notice: RevokedNotice): { readonly links: number; readonly streams: number } | undefined;
+  /** Cut everything of that key, agent or connection; the counts go back to the relay. Null: do not confirm, tell it again. */
+  onRevoked?(notice: RevokedNotice): { readonly links: number; readonly streams: number } | null | undefined;
   onLinkClosed?(closed: { readonly link_id: string; readonly reason: string }): void;
   onStreamsQuery?(query: { readonly connection?: string | undefined }): Promise<readonly StreamInfo[]>;
   /** True when the stream was here. */

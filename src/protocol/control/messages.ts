@@ -144,7 +144,11 @@ export const MESSAGES = {
   }),
   'link.closed': z.object({ link_id: name, reason: name }),
   revoked: z.object({
+    /** The dead key; empty when the notice is about an agent or a connection: an end of before finds nothing under it. */
     key_id: name,
+    agent: name.optional(),
+    instance: name.optional(),
+    connection_id: name.optional(),
     reason: name,
     revocation_id: name,
     /** Told again, to an agent that logged in or did not answer. */
@@ -160,6 +164,7 @@ export const MESSAGES = {
     healthy_nodes: z.array(text(256)).max(MAX_PAGE_ITEMS).optional(),
     streams: count.optional(),
     bundle_sha256: name.optional(),
+    bundle_sequence: count.optional(),
     failures: z.array(failure).max(MAX_PAGE_ITEMS).optional(),
   }),
   goaway: z.object({ deadline_ms: count }),

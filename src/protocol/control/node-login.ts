@@ -264,7 +264,11 @@ export class NodeLogin {
             })
             .unref();
         },
-        (thrown: unknown) => channel.destroy(messageOf(thrown)),
+        (thrown: unknown) => {
+          // Said in the handshake or in the hello: a refusal is final either way.
+          if (thrown instanceof HandshakeRefused) resolve({ kind: 'failed', error: thrown });
+          channel.destroy(messageOf(thrown));
+        },
       );
     });
   }
@@ -284,7 +288,10 @@ export class NodeLogin {
       handle: first.handle,
       bundle_sha256: report?.bundle_sha256,
     });
-    if (answer.t === 'error') throw refused(answer.body.code, answer.body.detail);
+    if (answer.t === 'error') {
+      const { status = 0, code, detail } = answer.body;
+      throw new HandshakeRefused(status, code, detail, undefined);
+    }
     if (answer.t !== 'hello') throw refused('protocol_error', `relay answered hello with ${answer.t}`);
     const loginId = answer.body.login_id ?? '';
     const nodeHealthy = answer.body.healthy ?? true;
@@ -361,7 +368,7 @@ export class NodeLogin {
         return handlers.onLinkClosed?.(message.body);
       case 'revoked': {
         const counts = handlers.onRevoked?.(message.body);
-        channel.send('ack', counts === undefined ? {} : { ...counts }, message.id);
+        if (counts !== null) channel.send('ack', counts === undefined ? {} : { ...counts }, message.id);
         return;
       }
       case 'streams.query':

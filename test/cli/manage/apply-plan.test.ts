@@ -23,6 +23,7 @@ const rule = (scope: string, name: string, claims: ('Listen' | 'Send' | 'Manage'
   connection: scope,
   name,
   claims,
+  version: 1,
   created_at: '2026-01-01T00:00:00.000Z',
 });
 
@@ -119,4 +120,41 @@ test('a file that cannot be meant is refused', () => {
   refused({ connections: [{ name: 'a', target: 'h' }] });
   refused({ connections: [{ name: 'a', target: 'h:0' }] });
   refused({ connections: [{ name: 'a', target: 'h:1', auth_rules: [{ name: 'x', claims: [] }] }] });
+});
+
+test('auth-rules of the namespace are made and pruned when the file names them, and never the root rule', () => {
+  const ofNamespace = (name: string) => ({ ...rule('', name, ['Send']), connection: null });
+  const current: Current = {
+    connections: [],
+    authRules: [ofNamespace('RootManageSharedAccessKey'), ofNamespace('old'), ofNamespace('kept')],
+  };
+  const silent = declared({ connections: [] });
+  assert.deepEqual(planOf(silent, current, true), { changes: [], conflicts: [] }, "not this file's business");
+  const file = declared({
+    connections: [],
+    auth_rules: [
+      { name: 'kept', claims: ['Listen'] },
+      { name: 'fleet', claims: ['Listen', 'Send'] },
+    ],
+  });
+  assert.deepEqual(lines(planOf(file, current, false)), [
+    'create auth_rule namespace/fleet: claims Listen, Send',
+  ]);
+  const pruned = planOf(file, current, true);
+  assert.deepEqual(lines(pruned), [
+    'create auth_rule namespace/fleet: claims Listen, Send',
+    'delete auth_rule namespace/old: its keys are revoked',
+  ]);
+  assert.deepEqual(
+    pruned.changes.map(({ call }) => call),
+    [
+      {
+        method: 'post',
+        path: '/auth-rules',
+        body: { scope: 'namespace', name: 'fleet', claims: ['Listen', 'Send'] },
+      },
+      { method: 'delete', path: '/auth-rules/namespace/old' },
+    ],
+  );
+  assert.match(pruned.conflicts.join(''), /^auth-rule namespace\/kept has claims Send, the file says Listen/);
 });

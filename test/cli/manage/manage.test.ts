@@ -264,3 +264,40 @@ test('apply makes it as the file says, once; keys go to files of their own', asy
   assert.equal(wrong.code, 2);
   assert.match(wrong.stderr, /shop\.yaml:4:5.*did you mean labels\?/);
 });
+
+test('an apply that fails half-way says what it made and where it stopped', async (t) => {
+  const { run, json, directory, api } = await setUp(t);
+  const file = join(directory, 'half.yaml');
+  await writeFile(
+    file,
+    'connections:\n  - {name: first, target: "db.internal:1"}\n  - {name: namespace, target: "db.internal:2"}\n' +
+      'auth_rules:\n  - {name: fleet, claims: [Send]}\n',
+  );
+  const ran = await run(['apply', '-f', file, '--json']);
+  assert.equal(ran.code, 2, 'the name is refused as invalid');
+  assert.match(ran.stderr, /1 of 3 changes were made; \+ connection namespace/);
+  const first = {
+    kind: 'create',
+    what: 'connection',
+    name: 'first',
+    detail: 'target db.internal:1; labels (none)',
+  };
+  assert.deepEqual(JSON.parse(ran.stdout), {
+    applied: false,
+    changes: [first],
+    failed: { ...first, name: 'namespace', detail: 'target db.internal:2; labels (none)' },
+    conflicts: [],
+  });
+  assert.equal(((await json(['connection', 'list'])) as object[]).length, 1);
+  await writeFile(
+    file,
+    'connections:\n  - {name: first, target: "db.internal:1"}\nauth_rules:\n  - {name: fleet, claims: [Send]}\n',
+  );
+  const again = await run(['apply', '-f', file]);
+  assert.match(again.stdout, /^\+ auth-rule namespace\/fleet {2}claims Send\n/);
+  assert.equal((await api.call('get', '/auth-rules/namespace/fleet')).status, 200);
+  const stale = await run(['auth-rule', 'delete', 'namespace/fleet', '--if-version', '7']);
+  assert.equal(stale.code, 1);
+  assert.match(stale.stderr, /is at version 1, not 7 \(412 version_mismatch\)/);
+  assert.equal((await run(['auth-rule', 'delete', 'namespace/fleet', '--if-version', 'x'])).code, 2);
+});

@@ -1,9 +1,15 @@
 import { z } from 'zod';
-import { createAuthRule, deleteAuthRule, listAuthRules } from '../../auth-rule-store.ts';
+import {
+  authRuleUnknown,
+  createAuthRule,
+  deleteAuthRule,
+  findAuthRule,
+  listAuthRules,
+} from '../../auth-rule-store.ts';
 import { connectionUnknown, findConnection } from '../../connection-store.ts';
 import { NAMESPACE_SCOPE } from '../../context.ts';
 import { rotateKey } from '../../key-rotation.ts';
-import { awaitEnforcement } from '../../revoke-key.ts';
+import { awaitEnforcement } from '../../enforcement-wait.ts';
 import { afterCursor, pageOf, type Route, route } from '../route.ts';
 import {
   authRuleName,
@@ -12,6 +18,7 @@ import {
   disclosedKeyView,
   page,
   paging,
+  enforcementView,
   retireAfterSeconds,
   revokeView,
   scopeName,
@@ -68,24 +75,45 @@ export const authRuleRoutes: readonly Route[] = [
         if (name !== undefined && connection === undefined) throw connectionUnknown(name);
         return createAuthRule(context, tx, { name: body.name, claims: body.claims, connection }, actor);
       });
-      return { body: { ...viewOfAuthRule(created.rule), keys: created.keys.map(viewOfDisclosedKey) } };
+      const made = { ...viewOfAuthRule(created.rule), keys: created.keys.map(viewOfDisclosedKey) };
+      return { body: made, version: created.rule.version };
+    },
+  }),
+  route({
+    method: 'get',
+    path: '/auth-rules/{scope}/{name}',
+    summary: 'One auth-rule',
+    role: 'auditor',
+    params: ruleParams,
+    response: authRuleView,
+    async handle({ params, services }) {
+      const { context } = services;
+      const connection = connectionOf(params.scope);
+      const rule = await findAuthRule(context, context.database, connection, params.name);
+      if (rule === undefined) throw authRuleUnknown(connection, params.name);
+      return { body: viewOfAuthRule(rule), version: rule.version };
     },
   }),
   route({
     method: 'delete',
     path: '/auth-rules/{scope}/{name}',
-    summary: 'Remove an auth-rule; its keys are revoked and their streams end',
+    summary: 'Remove an auth-rule; its keys are revoked and their streams end; waits up to 2 s for the nodes',
     role: 'operator',
+    ifMatch: true,
     params: ruleParams,
-    response: z.object({ scope: z.string(), name: z.string(), revoked_keys: z.int() }),
-    async handle({ params, actor, services }) {
-      const revocations = await deleteAuthRule(
-        services.context,
-        connectionOf(params.scope),
-        params.name,
-        actor,
-      );
-      return { body: { scope: params.scope, name: params.name, revoked_keys: revocations.length } };
+    response: z.object({
+      scope: z.string(),
+      name: z.string(),
+      revoked_keys: z.int(),
+      enforcement: enforcementView,
+    }),
+    async handle({ params, ifMatch, actor, services }) {
+      const { context, waiters } = services;
+      const { scope, name } = params;
+      const startMs = context.clock.monotonicMs();
+      const revocations = await deleteAuthRule(context, connectionOf(scope), name, ifMatch, actor);
+      const enforcement = await awaitEnforcement(context, waiters, revocations, startMs);
+      return { body: { scope, name, revoked_keys: revocations.length, enforcement } };
     },
   }),
   route({
@@ -94,6 +122,7 @@ export const authRuleRoutes: readonly Route[] = [
     summary:
       'Put a new key into a slot, shown this once; the old one ends at once or after retire_after_seconds',
     role: 'operator',
+    ifMatch: true,
     params: ruleParams,
     body: z.strictObject({ slot, retire_after_seconds: retireAfterSeconds.default(0) }),
     response: z.object({
@@ -102,7 +131,7 @@ export const authRuleRoutes: readonly Route[] = [
         .object({ key_id: z.string(), retire_at: timestamp, enforcement: revokeView.nullable() })
         .nullable(),
     }),
-    async handle({ params, body, actor, services }) {
+    async handle({ params, body, ifMatch, actor, services }) {
       const { context, waiters } = services;
       const startMs = context.clock.monotonicMs();
       const rotation = {
@@ -110,16 +139,20 @@ export const authRuleRoutes: readonly Route[] = [
         authRule: params.name,
         slot: body.slot,
         retireAfterS: body.retire_after_seconds,
+        expectedVersion: ifMatch,
       };
-      const { key, replaced } = await rotateKey(context, rotation, actor);
+      const { key, replaced, version } = await rotateKey(context, rotation, actor);
       const view = viewOfDisclosedKey(key);
-      if (replaced === undefined) return { body: { key: view, replaced: null } };
+      if (replaced === undefined) return { body: { key: view, replaced: null }, version };
       const enforcement =
         body.retire_after_seconds > 0
           ? null
-          : await awaitEnforcement(context, waiters, replaced.keyId, [replaced.revocationId], startMs);
+          : {
+              key_id: replaced.keyId,
+              ...(await awaitEnforcement(context, waiters, [replaced.revocationId], startMs)),
+            };
       const ended = { key_id: replaced.keyId, retire_at: replaced.retireAt.toISOString(), enforcement };
-      return { body: { key: view, replaced: ended } };
+      return { body: { key: view, replaced: ended }, version };
     },
   }),
 ];

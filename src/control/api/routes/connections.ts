@@ -7,11 +7,13 @@ import {
   listConnections,
   updateConnection,
 } from '../../connection-store.ts';
+import { awaitEnforcement } from '../../enforcement-wait.ts';
 import { afterCursor, pageOf, type Route, route } from '../route.ts';
 import {
   connectionName,
   connectionView,
   disclosedKeyView,
+  enforcementView,
   labels,
   newConnectionName,
   page,
@@ -70,6 +72,7 @@ export const connectionRoutes: readonly Route[] = [
     path: '/connections/{name}',
     summary: 'Change target or labels; If-Match with the ETag guards against lost updates',
     role: 'operator',
+    ifMatch: true,
     params: named,
     body: z.strictObject({ target: target.optional(), labels: labels.optional() }),
     response: connectionView,
@@ -81,13 +84,17 @@ export const connectionRoutes: readonly Route[] = [
   route({
     method: 'delete',
     path: '/connections/{name}',
-    summary: 'Delete a connection; its keys are revoked and its streams end',
+    summary: 'Delete a connection; its keys are revoked and its streams end; waits up to 2 s for the nodes',
     role: 'operator',
+    ifMatch: true,
     params: named,
-    response: z.object({ name: z.string(), revoked_keys: z.int() }),
+    response: z.object({ name: z.string(), revoked_keys: z.int(), enforcement: enforcementView }),
     async handle({ params, ifMatch, actor, services }) {
-      const revocations = await deleteConnection(services.context, params.name, ifMatch, actor);
-      return { body: { name: params.name, revoked_keys: revocations.length } };
+      const { context, waiters } = services;
+      const startMs = context.clock.monotonicMs();
+      const removed = await deleteConnection(context, params.name, ifMatch, actor);
+      const enforcement = await awaitEnforcement(context, waiters, removed.revocations, startMs);
+      return { body: { name: params.name, revoked_keys: removed.revokedKeys, enforcement } };
     },
   }),
   route({

@@ -93,38 +93,41 @@ export const keyRoutes: readonly Route[] = [
   route({
     method: 'get',
     path: '/key-usage',
-    summary: 'Last use of keys and from where; outlives the keys',
+    summary: 'Last use of keys and from where, by key id; outlives the keys',
     role: 'auditor',
-    query: z.strictObject({ key_id: keyId.optional(), connection: connectionName.optional() }),
-    response: z.object({
-      items: z.array(
-        z.object({
-          key_id: z.string(),
-          connection: z.string().nullable(),
-          auth_rule: z.string(),
-          slot,
-          last_used_at: timestamp,
-          use_count: z.int(),
-          live_streams: z.int(),
-          sources: z.array(z.object({ source: z.string(), last_used_at: z.string() })),
-        }),
-      ),
-    }),
+    query: z.strictObject({ ...paging, key_id: keyId.optional(), connection: connectionName.optional() }),
+    response: page(
+      z.object({
+        key_id: z.string(),
+        connection: z.string().nullable(),
+        auth_rule: z.string(),
+        slot,
+        last_used_at: timestamp,
+        use_count: z.int(),
+        live_streams: z.int(),
+        sources: z.array(z.object({ source: z.string(), last_used_at: z.string() })),
+      }),
+    ),
     async handle({ query, services }) {
       await services.usage.flush();
-      const found = await keyUsage(services.context, { keyId: query.key_id, connection: query.connection });
+      const of = { keyId: query.key_id, connection: query.connection };
+      const found = await keyUsage(services.context, of, afterCursor(query.cursor), query.limit + 1);
       const streams = found.length === 0 ? [] : await services.live.streams();
-      const items = found.map((one) => ({
-        key_id: one.keyId,
-        connection: one.connection ?? null,
-        auth_rule: one.authRule,
-        slot: one.slot,
-        last_used_at: one.lastUsedAt.toISOString(),
-        use_count: one.useCount,
-        live_streams: streams.filter((stream) => stream.key_id === one.keyId).length,
-        sources: one.sources,
-      }));
-      return { body: { items } };
+      return pageOf(
+        found,
+        query.limit,
+        (one) => one.keyId,
+        (one) => ({
+          key_id: one.keyId,
+          connection: one.connection ?? null,
+          auth_rule: one.authRule,
+          slot: one.slot,
+          last_used_at: one.lastUsedAt.toISOString(),
+          use_count: one.useCount,
+          live_streams: streams.filter((stream) => stream.key_id === one.keyId).length,
+          sources: one.sources,
+        }),
+      );
     },
   }),
 ];

@@ -2,8 +2,8 @@ import { z } from 'zod';
 import { appendEvent } from '../../change-event.ts';
 import { listNodes } from '../../node-registry.ts';
 import { Problem } from '../problem.ts';
-import { type Route, route } from '../route.ts';
-import { connectionName, keyId, reason, timestamp } from '../schemas.ts';
+import { afterCursor, pageOf, pageOfAll, type Route, route } from '../route.ts';
+import { connectionName, keyId, livePaging, page, paging, reason, timestamp } from '../schemas.ts';
 
 const loginView = z.object({
   login_id: z.string(),
@@ -58,46 +58,64 @@ const streamView = z.object({
   policy_rule: z.string().nullable(),
 });
 
-const byConnection = z.strictObject({ connection: connectionName.optional() });
+const isOf = (wanted: string | undefined, is: string): boolean => wanted === undefined || wanted === is;
+
+const streamGone = (id: string): Problem =>
+  new Problem(404, 'not_found', `no connected agent has stream ${id}`);
 
 export const liveRoutes: readonly Route[] = [
   route({
     method: 'get',
     path: '/logins',
-    summary: 'Agents and gateways logged in at this node',
+    summary: 'Agents and gateways logged in at this node, by login id',
     role: 'auditor',
-    response: z.object({ items: z.array(loginView) }),
-    handle: ({ services }) => Promise.resolve({ body: { items: services.live.logins() } }),
+    query: z.strictObject(livePaging),
+    response: page(loginView),
+    handle: ({ query, services }) =>
+      Promise.resolve(pageOfAll(services.live.logins(), query, (login) => login.login_id)),
   }),
   route({
     method: 'get',
     path: '/links',
-    summary: 'Data links that this node joins',
+    summary: 'Data links that this node joins, by link id',
     role: 'auditor',
-    query: byConnection,
-    response: z.object({ items: z.array(linkView) }),
+    query: z.strictObject({ ...livePaging, connection: connectionName.optional() }),
+    response: page(linkView),
     handle({ query, services }) {
-      const all = services.live.links();
-      const items = all.filter(
-        (link) => query.connection === undefined || link.connection === query.connection,
-      );
-      return Promise.resolve({ body: { items } });
+      const found = services.live.links().filter((link) => isOf(query.connection, link.connection));
+      return Promise.resolve(pageOfAll(found, query, (link) => link.link_id));
     },
   }),
   route({
     method: 'get',
     path: '/streams',
-    summary: 'Open streams, asked of the agents now',
+    summary: 'Open streams, asked of the agents now for each page, by stream id',
     role: 'auditor',
-    query: z.strictObject({ connection: connectionName.optional(), key_id: keyId.optional() }),
-    response: z.object({ items: z.array(streamView) }),
+    query: z.strictObject({
+      ...livePaging,
+      connection: connectionName.optional(),
+      key_id: keyId.optional(),
+    }),
+    response: page(streamView),
     async handle({ query, services }) {
-      const items = (await services.live.streams()).filter(
-        (stream) =>
-          (query.connection === undefined || stream.connection === query.connection) &&
-          (query.key_id === undefined || stream.key_id === query.key_id),
+      const found = (await services.live.streams()).filter(
+        (stream) => isOf(query.connection, stream.connection) && isOf(query.key_id, stream.key_id),
       );
-      return { body: { items } };
+      return pageOfAll(found, query, (stream) => stream.stream_id);
+    },
+  }),
+  route({
+    method: 'get',
+    path: '/streams/{stream_id}',
+    summary: 'One open stream, asked of the agents now',
+    role: 'auditor',
+    params: z.strictObject({ stream_id: z.uuid() }),
+    response: streamView,
+    async handle({ params, services }) {
+      const id = params.stream_id.toLowerCase();
+      const found = (await services.live.streams()).find((stream) => stream.stream_id === id);
+      if (found === undefined) throw streamGone(id);
+      return { body: found };
     },
   }),
   route({
@@ -118,37 +136,40 @@ export const liveRoutes: readonly Route[] = [
           data: { action: 'stream.close', ...(body.reason === '' ? {} : { reason: body.reason }) },
         }),
       );
-      if (!(await live.closeStream(params.stream_id, 'admin_closed')))
-        throw new Problem(404, 'not_found', `no connected agent has stream ${params.stream_id}`);
+      if (!(await live.closeStream(params.stream_id, 'admin_closed'))) throw streamGone(params.stream_id);
       return { body: { stream_id: params.stream_id, closed: true } };
     },
   }),
   route({
     method: 'get',
     path: '/nodes',
-    summary: 'Relay nodes and their last heartbeat',
+    summary: 'Relay nodes and their last heartbeat, by name',
     role: 'auditor',
-    response: z.object({
-      items: z.array(
-        z.object({
-          name: z.string(),
-          state: z.enum(['live', 'silent', 'left']),
-          started_at: timestamp,
-          last_seen_at: timestamp,
-          agents: z.int(),
-          gateways: z.int(),
+    query: z.strictObject(paging),
+    response: page(
+      z.object({
+        name: z.string(),
+        state: z.enum(['live', 'silent', 'left']),
+        started_at: timestamp,
+        last_seen_at: timestamp,
+        agents: z.int(),
+        gateways: z.int(),
+      }),
+    ),
+    async handle({ query, services }) {
+      const found = await listNodes(services.context, afterCursor(query.cursor), query.limit + 1);
+      return pageOf(
+        found,
+        query.limit,
+        (node) => node.name,
+        (node) => ({
+          name: node.name,
+          state: node.state,
+          started_at: node.startedAt.toISOString(),
+          last_seen_at: node.lastSeenAt.toISOString(),
+          ...node.parties,
         }),
-      ),
-    }),
-    async handle({ services }) {
-      const items = (await listNodes(services.context)).map((node) => ({
-        name: node.name,
-        state: node.state,
-        started_at: node.startedAt.toISOString(),
-        last_seen_at: node.lastSeenAt.toISOString(),
-        ...node.parties,
-      }));
-      return { body: { items } };
+      );
     },
   }),
   route({

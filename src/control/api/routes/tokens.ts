@@ -1,22 +1,12 @@
 import { z } from 'zod';
-import { createToken, listTokens, revokeToken } from '../../token-store.ts';
-import { listRevocations } from '../../revocation-store.ts';
+import { createToken, exchangeCode, listTokens, revokeToken } from '../../token-store.ts';
 import { Problem } from '../problem.ts';
 import { afterCursor, pageOf, type Route, route } from '../route.ts';
-import {
-  page,
-  paging,
-  role,
-  slot,
-  timestamp,
-  tokenId,
-  tokenLabel,
-  tokenLifeSeconds,
-  tokenView,
-} from '../schemas.ts';
-import { viewOfRevocation, viewOfToken } from '../views.ts';
+import { page, paging, role, tokenId, tokenLabel, tokenLifeSeconds, tokenView } from '../schemas.ts';
+import { viewOfToken } from '../views.ts';
 
-const uuid = z.uuid();
+/** The operation that a one-time code is for. */
+export const EXCHANGE_PATH = '/tokens/exchange';
 
 export const tokenRoutes: readonly Route[] = [
   route({
@@ -50,6 +40,20 @@ export const tokenRoutes: readonly Route[] = [
   }),
   route({
     method: 'post',
+    path: EXCHANGE_PATH,
+    summary: 'With a one-time code as the credential: a token in its place, shown this once',
+    role: 'owner',
+    body: z.strictObject({}),
+    response: z.object({ ...tokenView.shape, token: z.string() }),
+    status: 201,
+    async handle({ actor, services }) {
+      const made = await exchangeCode(services.context, actor);
+      if (made === undefined) throw new Problem(401, 'token_invalid', 'the code was used meanwhile');
+      return { body: { ...viewOfToken(made.record), token: made.text } };
+    },
+  }),
+  route({
+    method: 'post',
     path: '/tokens/{token_id}/revoke',
     summary: 'End a management token at once',
     role: 'owner',
@@ -57,35 +61,6 @@ export const tokenRoutes: readonly Route[] = [
     response: tokenView,
     async handle({ params, actor, services }) {
       return { body: viewOfToken(await revokeToken(services.context, params.token_id, actor)) };
-    },
-  }),
-  route({
-    method: 'get',
-    path: '/revocations',
-    summary: 'Revocations, newest first',
-    role: 'auditor',
-    query: z.strictObject(paging),
-    response: page(
-      z.object({
-        revocation_id: z.string(),
-        key_id: z.string(),
-        kind: z.enum(['key_revoked', 'key_rotated', 'auth_rule_removed', 'connection_removed']),
-        reason: z.string(),
-        connection: z.string().nullable(),
-        auth_rule: z.string(),
-        slot,
-        actor: z.string(),
-        created_at: timestamp,
-        effective_at: timestamp,
-      }),
-    ),
-    async handle({ query, services }) {
-      const after = afterCursor(query.cursor);
-      if (after !== '' && !uuid.safeParse(after).success)
-        throw new Problem(400, 'invalid', 'query.cursor: is not a cursor of this list');
-      const before = after === '' ? undefined : after;
-      const found = await listRevocations(services.context, before, query.limit + 1);
-      return pageOf(found, query.limit, (one) => one.revocationId, viewOfRevocation);
     },
   }),
 ];

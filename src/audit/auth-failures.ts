@@ -1,5 +1,5 @@
-import type { AuditLog } from '../audit/index.ts';
 import type { Clock, Timer } from '../runtime/index.ts';
+import type { AuditLog } from './audit-log.ts';
 
 /** Failures of one kind within this time become one event with a count. */
 export const COALESCE_MS = 10_000;
@@ -7,10 +7,13 @@ export const COALESCE_MS = 10_000;
 const MAX_KINDS = 1_024;
 
 export interface AuthFailure {
-  readonly claimedKeyName: string | undefined;
+  /** Auth-rule that a SAS token named. */
+  readonly claimedKeyName?: string | undefined;
+  /** Public id of a management token; never its text. */
+  readonly claimedTokenId?: string | undefined;
   readonly code: string;
   readonly address: string | undefined;
-  readonly connection: string | undefined;
+  readonly connection?: string | undefined;
   readonly detail: string;
 }
 
@@ -32,8 +35,8 @@ export class AuthFailures {
   }
 
   add(failure: AuthFailure): void {
-    const { claimedKeyName, code, address, connection } = failure;
-    const exact = JSON.stringify([claimedKeyName, code, address, connection]);
+    const { claimedKeyName, claimedTokenId, code, address, connection } = failure;
+    const exact = JSON.stringify([claimedKeyName, claimedTokenId, code, address, connection]);
     const isKnown = this.#counts.has(exact);
     const key = isKnown || this.#counts.size < MAX_KINDS ? exact : 'others';
     const entry = this.#counts.get(key);
@@ -41,7 +44,10 @@ export class AuthFailures {
       entry.count += 1;
       return;
     }
-    const kept = key === 'others' ? { ...failure, claimedKeyName: undefined, address: undefined } : failure;
+    const kept =
+      key === 'others'
+        ? { ...failure, claimedKeyName: undefined, claimedTokenId: undefined, address: undefined }
+        : failure;
     this.#counts.set(key, { failure: kept, count: 0 });
     this.#note(kept, 1);
   }
@@ -58,11 +64,18 @@ export class AuthFailures {
   }
 
   #note(failure: AuthFailure, count: number): void {
-    const { claimedKeyName, code, address, connection, detail } = failure;
+    const { claimedKeyName, claimedTokenId, code, address, connection, detail } = failure;
     this.#audit.note({
       type: 'auth.failed',
       subject: { ...this.#subject, connection, source_addr: address },
-      data: { claimed_key_name: claimedKeyName, code, address, detail, count },
+      data: {
+        claimed_key_name: claimedKeyName,
+        claimed_token_id: claimedTokenId,
+        code,
+        address,
+        detail,
+        count,
+      },
     });
   }
 }
