@@ -10,10 +10,18 @@ export const END_NOTICE_MS = 1_000;
  */
 export const SILENT_MS = 300;
 const SILENT_ROUND_TRIPS = 4;
+/** At most this long: what a link answers after it was frozen counts as round trips of many seconds. */
+export const MAX_SILENT_MS = 3_000;
 /** The same while its round trip is not known yet. */
 const UNMEASURED_SILENT_MS = 1_000;
 /** Then it is looked at once more: what came while this process was busy has been read by then. */
 export const SILENT_AGAIN_MS = 100;
+
+/** How long nothing may come over a link with this round trip before it is silent, milliseconds. */
+export const silentAfterMs = (rttMs: number | undefined): number =>
+  rttMs === undefined
+    ? UNMEASURED_SILENT_MS
+    : Math.min(MAX_SILENT_MS, Math.max(SILENT_MS, SILENT_ROUND_TRIPS * rttMs));
 
 /** Notices after which nothing may move any more; others let what is under way arrive. */
 const FORCED_ENDS: ReadonlySet<CloseReason> = new Set<CloseReason>([
@@ -159,7 +167,7 @@ export class GatewayLink {
   async answers(): Promise<boolean> {
     const { bytesIn, rttMs } = this.stats();
     this.session.ping();
-    await sleep(this.#clock, SILENT_AGAIN_MS + SILENT_ROUND_TRIPS * (rttMs ?? 0));
+    await sleep(this.#clock, SILENT_AGAIN_MS + Math.min(MAX_SILENT_MS, SILENT_ROUND_TRIPS * (rttMs ?? 0)));
     return this.isOpenable && this.stats().bytesIn !== bytesIn;
   }
 
@@ -168,9 +176,7 @@ export class GatewayLink {
     this.#isWatched = true;
     const { bytesIn, rttMs } = this.stats();
     this.session.ping();
-    const silentMs =
-      rttMs === undefined ? UNMEASURED_SILENT_MS : Math.max(SILENT_MS, SILENT_ROUND_TRIPS * rttMs);
-    this.#wheel.after(silentMs, () => {
+    this.#wheel.after(silentAfterMs(rttMs), () => {
       this.#isWatched = false;
       if (this.#isEnded || this.#silentCalls.size === 0) return;
       if (this.stats().bytesIn === bytesIn)

@@ -116,7 +116,8 @@ export class LinkPool {
   }
 
   /**
-   * Another key's pool takes over: who waits here waits there, links take no new streams and serve out those they have.
+   * Another key's pool takes over: who waits here is served or waits there, links take no new streams and serve out
+   * those they have.
    */
   replaceBy(successor: LinkPool): void {
     this.#successor = successor;
@@ -124,7 +125,12 @@ export class LinkPool {
     this.#searches.stop({ code: 'link_failed', detail: 'another key took over' });
     this.#handover.stop();
     this.#hurry();
-    for (const waiter of this.#waiters.takeAll()) successor.wait(waiter);
+    for (const waiter of this.#waiters.takeAll()) {
+      // The successor's link is there already, and no other is made for who waits.
+      const link = successor.pick();
+      if (link === undefined) successor.wait(waiter);
+      else waiter.serve(link);
+    }
     for (const link of this.#links) link.retire('link_lost', REPLACED_DEADLINE_MS);
   }
 
@@ -302,6 +308,8 @@ export class LinkPool {
       this.#isTrying = false;
       if ('link' in found) {
         this.#backoff.reset();
+        // The new link may be full before everybody is served; others may have room again.
+        this.#waiters.serveFrom(() => this.#best(isAnswering));
         continue;
       }
       const { failure } = found;

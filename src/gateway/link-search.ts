@@ -93,6 +93,8 @@ export class LinkSearch {
       return;
     }
     if (!this.#deps.mayOpen()) {
+      // What is being opened may have taken the last place, and may still be a link.
+      if (this.#isUnderWay) return;
       this.#finish({
         failure: { code: 'overloaded', detail: 'the gateway has as many data links as it may' },
       });
@@ -156,11 +158,14 @@ export class LinkSearch {
     this.#askNext();
   }
 
+  /** Whether an answer or a handshake is due. */
+  get #isUnderWay(): boolean {
+    return [...this.#stages.values()].some((stage) => stage === 'asked' || stage === 'opening');
+  }
+
   #failWhenHopeless(): void {
-    for (const stage of this.#stages.values()) {
-      if (stage === 'asked' || stage === 'opening') return;
-      if (stage === 'silent' && !this.#isRefused) return;
-    }
+    if (this.#isUnderWay) return;
+    if (!this.#isRefused && [...this.#stages.values()].includes('silent')) return;
     this.#finish({ failure: this.#failure });
   }
 

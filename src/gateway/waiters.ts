@@ -42,4 +42,13 @@ export class Waiters {
       waiter.serve(link);
     }
   }
+
+  /** Serves everybody with the links that `pick` names one after the other, until it names none. */
+  serveFrom(pick: () => GatewayLink | undefined): void {
+    while (this.#waiters.size > 0) {
+      const link = pick();
+      if (link === undefined) return;
+      this.serveWith(link);
+    }
+  }
 }

@@ -256,3 +256,35 @@ test('a slow link with streams waiting for it gets another to the same agent bes
   assert.equal(rig.requests[1]?.request.want, 'a1');
   assert.equal(rig.links.length, 2);
 });
+
+test('who waits for a link of the old key is served by the link of the new one', async () => {
+  const [old, next] = [makeRig(), makeRig()];
+  const link = await withLink(next, 'n1');
+  old.frozen.add('n1');
+  old.pool.onAttached('n1', credential);
+  const waiter = waiterFor();
+  old.pool.wait(waiter);
+  await turns();
+  old.pool.replaceBy(next.pool);
+  await turns();
+  assert.equal(waiter.link?.id, link.id);
+});
+
+test('who found a new link full is served by one that has room again', async () => {
+  const rig = makeRig();
+  const first = await withLink(rig, 'n1');
+  first.isOpenable = false;
+  const waiters = [waiterFor(), waiterFor()];
+  const [fills, waits] = waiters;
+  assert.ok(fills !== undefined && waits !== undefined);
+  fills.serve = (link) => {
+    fills.link = link;
+    first.isOpenable = true;
+    const second = rig.links[1];
+    if (second !== undefined) second.isOpenable = false;
+  };
+  for (const waiter of waiters) rig.pool.wait(waiter);
+  await turns();
+  assert.equal(fills.link?.id, 'l1');
+  assert.equal(waits.link?.id, 'l0');
+});

@@ -258,3 +258,18 @@ test('an application waits for the answer time of a silent node and not longer; 
   assert.equal(rig.links.length, 2);
   assert.equal(rig.declined.length, 1, 'its offer was declined');
 });
+
+test('a slow handshake that takes the last place for a link is not given up for want of another', async () => {
+  const rig = makeSearch(['n1', 'n2']);
+  const found = rig.search.start();
+  rig.offer('n1');
+  await turns();
+  // The handshake under way counts among the links that the gateway may have.
+  rig.state.mayOpen = false;
+  rig.clock.advance(OPENING_MS);
+  assert.equal(await sofar(found), 'pending');
+  assert.deepEqual(rig.asked, ['n1']);
+  const link = rig.linkOver('n1');
+  rig.up(link);
+  assert.deepEqual(await found, { link });
+});

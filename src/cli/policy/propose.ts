@@ -60,7 +60,7 @@ const run = async (flags: ProposeFlags, command: Command): Promise<void> => {
     output.exitWith(EXIT.notSo);
     return;
   }
-  const proposals = seen.map((connection) => propose(connection, options));
+  const proposals = propose(seen, options);
   writeProposals(flags.output, proposals);
 
   // The proof of the proposal is in the traffic that it was made from.

@@ -165,12 +165,21 @@ const streamRule = (
 };
 
 /**
- * The narrowest allow-list that allows what was seen on a connection: its targets at the addresses that they had, from
- * the agents that published them, for each principal from the sources that it came from. Hours are not restricted.
+ * The narrowest allow-lists that allow what was seen on connections: their targets at the addresses that they had, from
+ * the agents that published them, for each principal from the sources that it came from. Hours are not restricted. No
+ * two rules of one call have the same id.
  */
-export const propose = (seen: ObservedConnection, options: ProposalOptions): Proposal => {
-  const { name } = seen;
+export const propose = (seen: readonly ObservedConnection[], options: ProposalOptions): Proposal[] => {
   const idOf = uniqueIds();
+  return seen.map((connection) => proposalOf(connection, options, idOf));
+};
+
+const proposalOf = (
+  seen: ObservedConnection,
+  options: ProposalOptions,
+  idOf: (wanted: string) => string,
+): Proposal => {
+  const { name } = seen;
   const ports = new Set([...seen.targets.values()].map(({ lastInput }) => lastInput.target.port));
   const rules = [
     ...[...seen.targets].sort(byKey).map(([target, observed]) => {

@@ -21,7 +21,10 @@ export interface PastDecision {
   readonly addresses: readonly string[];
   /** Those of them that it allowed. */
   readonly allowedAddresses: readonly string[];
-  /** How many identical decisions it stands for, at least 1. */
+  /**
+   * How many decisions it stands for, at least 1. More only of denials that an agent counted together: of one connection,
+   * key, reason and target host, with the input of the last; sources, addresses and times of the others may differ.
+   */
   readonly count: number;
 }
 

@@ -5,6 +5,7 @@ import type { PolicyErrorCode } from '../errors.ts';
 import type { Proposal } from '../replay/propose.ts';
 import { LIBRARY_FILES } from './library.ts';
 import { EXAMPLE_POLICIES, SHIPPED_POLICIES } from './paths.ts';
+import { fileStemOf } from './rego-name.ts';
 import {
   CI_TEXT,
   GRANTS_TEXT,
@@ -58,7 +59,7 @@ export const writeProposals = (directory: string, proposals: readonly Proposal[]
   requireEmpty(directory);
   writeShipped(directory);
   for (const { connection, rego, vectors } of proposals) {
-    writeText(directory, `sallyport/allow/${connection.replaceAll('-', '_')}.rego`, rego);
+    writeText(directory, `sallyport/allow/${fileStemOf(connection)}.rego`, rego);
     writeText(directory, `vectors/${connection}.yaml`, vectors);
   }
   writeText(directory, 'sallyport/grants/data.yaml', GRANTS_TEXT);
@@ -85,7 +86,7 @@ export const writePolicySkeleton = (directory: string, connections: readonly Ske
   requireEmpty(directory);
   writeShipped(directory);
   for (const connection of connections) {
-    const stem = connection.name.replaceAll('-', '_');
+    const stem = fileStemOf(connection.name);
     writeText(directory, `sallyport/allow/${stem}.rego`, regoOf(connection));
     writeText(directory, `sallyport/allow/${stem}_test.rego`, testOf(connection));
     writeText(directory, `vectors/${connection.name}.yaml`, vectorsOf(connection));

@@ -13,7 +13,12 @@ export interface PipeCounts {
 export type ToWorker =
   /** A carrier, with what was read of it. The pipe starts when both of its carriers are there. */
   | { readonly t: 'carrier'; readonly id: number; readonly side: Side; readonly head: Uint8Array }
-  | { readonly t: 'cut'; readonly ids: readonly number[] };
+  | { readonly t: 'cut'; readonly ids: readonly number[] }
+  /**
+   * The node's sign of life, about once a second. A worker that hears none for `forMs` resets everything and ends: a
+   * node that is frozen enforces no revocation and no fence. Before the first a worker carries nothing.
+   */
+  | { readonly t: 'alive'; readonly forMs: number };
 
 /** What a pipe worker tells the relay node. */
 export type FromWorker =

@@ -10,6 +10,10 @@ import type { FromWorker, PipeCounts, ToWorker } from './messages.ts';
 export const WORKER_CUT_MS = 2_000;
 /** A worker that says nothing for this long is killed; it speaks every second. */
 export const WORKER_SILENT_MS = 15_000;
+/** Most that one look counts: after a pause of this process, or of the machine, the worker's word is unread. */
+const MAX_TICK_MS = 2_000;
+/** A worker that hears nothing of its node for this long ends; it hears every second. */
+const NODE_SILENT_MS = 15_000;
 
 export interface WorkerEvents {
   /** It can carry pipes. */
@@ -31,14 +35,17 @@ export class PipeWorkerProcess {
   readonly #child: ChildProcess;
   readonly #pipes = new Map<number, RemotePipe>();
   #cuts: number[] = [];
-  #heardMs: number;
+  /** When it was last looked at, and for how long it has said nothing. */
+  #tickedMs: number;
+  #silentMs = 0;
   #isReady = false;
+  #isKilled = false;
   #isOver = false;
 
   constructor(clock: Clock, events: WorkerEvents) {
     this.#clock = clock;
     this.#events = events;
-    this.#heardMs = clock.monotonicMs();
+    this.#tickedMs = clock.monotonicMs();
     this.#child = startProcess(new URL('./pipe-worker.ts', import.meta.url));
     this.#child.on('message', (message: FromWorker) => this.#receive(message));
     this.#child.once('exit', (code, signal) => this.#over(`ended with ${signal ?? `code ${code ?? '?'}`}`));
@@ -53,7 +60,7 @@ export class PipeWorkerProcess {
   }
 
   get isReady(): boolean {
-    return this.#isReady && !this.#isOver;
+    return this.#isReady && !this.#isKilled && !this.#isOver;
   }
 
   get pipeCount(): number {
@@ -72,9 +79,12 @@ export class PipeWorkerProcess {
   }
 
   tick(nowMs: number): void {
-    if (this.#isOver || nowMs - this.#heardMs < WORKER_SILENT_MS) return;
-    this.#heardMs = nowMs;
-    this.#stuck(`pipe worker has been silent for ${WORKER_SILENT_MS} ms`);
+    if (this.#isOver) return;
+    this.#sayAlive();
+    this.#silentMs += Math.min(nowMs - this.#tickedMs, MAX_TICK_MS);
+    this.#tickedMs = nowMs;
+    if (this.#silentMs >= WORKER_SILENT_MS)
+      this.#stuck(`pipe worker has been silent for ${WORKER_SILENT_MS} ms`);
   }
 
   /** Ends it and whatever it carries; resolves when it is gone. */
@@ -86,10 +96,11 @@ export class PipeWorkerProcess {
   }
 
   #receive(message: FromWorker): void {
-    this.#heardMs = this.#clock.monotonicMs();
+    this.#silentMs = 0;
     switch (message.t) {
       case 'ready':
         this.#isReady = true;
+        this.#sayAlive();
         this.#events.onReady();
         return;
       case 'counts':
@@ -121,8 +132,14 @@ export class PipeWorkerProcess {
     this.#cuts.push(id);
   }
 
+  #sayAlive(): void {
+    const message: ToWorker = { t: 'alive', forMs: NODE_SILENT_MS };
+    this.#child.send(message, () => undefined);
+  }
+
   #stuck(why: string): void {
-    if (this.#isOver) return;
+    if (this.#isKilled || this.#isOver) return;
+    this.#isKilled = true;
     this.#events.onStuck(why);
     this.#child.kill('SIGKILL');
   }

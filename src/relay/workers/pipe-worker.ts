@@ -7,6 +7,8 @@ import type { PipeEnd } from '../link-pipe.ts';
 import type { FromWorker, PipeCounts, ToWorker } from './messages.ts';
 
 const TICK_MS = 1_000;
+/** Most that one tick counts: after a pause of the whole machine the node's word may be unread behind it. */
+const MAX_TICK_MS = 2 * TICK_MS;
 
 interface Carrier {
   readonly socket: Socket;
@@ -71,7 +73,23 @@ const cut = (ids: readonly number[]): void => {
   }
 };
 
+/** How long the node may say nothing, and for how long it has. */
+let leashMs = Number.POSITIVE_INFINITY;
+let unheardMs = 0;
+let tickedMs = systemClock.monotonicMs();
+
+/** Resets everything and ends. */
+const end = (): void => {
+  for (const pipe of [...pipes.values()]) pipe.cut();
+  exitProcess(EXIT.ok);
+};
+
 process.on('message', (message: ToWorker, socket?: Socket) => {
+  unheardMs = 0;
+  if (message.t === 'alive') {
+    leashMs = message.forMs;
+    return;
+  }
   if (message.t === 'cut') {
     cut(message.ids);
     return;
@@ -91,6 +109,12 @@ process.on('message', (message: ToWorker, socket?: Socket) => {
 
 systemClock.every(TICK_MS, () => {
   const nowMs = systemClock.monotonicMs();
+  unheardMs += Math.min(nowMs - tickedMs, MAX_TICK_MS);
+  tickedMs = nowMs;
+  if (unheardMs >= leashMs) {
+    end();
+    return;
+  }
   const changed: PipeCounts[] = [];
   for (const [id, pipe] of [...pipes]) {
     pipe.tick(nowMs);
@@ -106,8 +130,5 @@ systemClock.every(TICK_MS, () => {
 
 // The node decides when a worker ends; a signal to the whole group (Ctrl-C, systemd) is meant for the node.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => undefined);
-process.once('disconnect', () => {
-  for (const pipe of [...pipes.values()]) pipe.cut();
-  exitProcess(EXIT.ok);
-});
+process.once('disconnect', end);
 tell({ t: 'ready' });

@@ -3,11 +3,13 @@ import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { afterEach, test } from 'node:test';
+import { pino } from 'pino';
 import { BytePipe } from '../../../src/relay/byte-pipe.ts';
 import type { LinkPipe, PipeEnd } from '../../../src/relay/link-pipe.ts';
 import { WORKER_CUT_MS, WORKER_SILENT_MS } from '../../../src/relay/workers/pipe-worker-process.ts';
 import { PipeWorkers } from '../../../src/relay/workers/pipe-workers.ts';
-import { type Clock, silentLogger, systemClock } from '../../../src/runtime/index.ts';
+import type { FromWorker, ToWorker } from '../../../src/relay/workers/messages.ts';
+import { type Clock, silentLogger, startProcess, systemClock } from '../../../src/runtime/index.ts';
 import { eventually } from '../../support/eventually.ts';
 
 const opened: (() => unknown)[] = [];
@@ -232,6 +234,25 @@ test('a worker that does not confirm a cut is killed, and the cut is done', asyn
   await Promise.all([closeCode(joined.gateway), closeCode(joined.agent)]);
 });
 
+test('a worker that is being killed gets no link any more, and is complained of once', async () => {
+  const clock = new HurriedClock();
+  const complaints: string[] = [];
+  const logger = pino({}, { write: (line: string) => complaints.push(line) });
+  const workers = new PipeWorkers({ count: 1, clock, logger });
+  opened.push(() => workers.close());
+  await workers.start();
+  const [first, second] = [await join(workers), await join(workers)];
+  const pid = workers.status()[0]?.pid ?? 0;
+  process.kill(pid, 'SIGSTOP');
+  opened.push(() => isRunning(pid) && process.kill(pid, 'SIGKILL'));
+  const settled = [first.pipe.cut(), second.pipe.cut()];
+  clock.hurry(WORKER_CUT_MS);
+  assert.equal(workers.status()[0]?.state, 'down');
+  assert.ok((await join(workers)).pipe instanceof BytePipe);
+  for (const done of settled) await done;
+  assert.equal(complaints.filter((text) => text.includes('did not confirm a cut')).length, 1);
+});
+
 test('a worker that says nothing any more is killed', async () => {
   const clock = new HurriedClock();
   const workers = await startWorkers(1, clock);
@@ -239,9 +260,22 @@ test('a worker that says nothing any more is killed', async () => {
   const pid = workers.status()[0]?.pid ?? 0;
   process.kill(pid, 'SIGSTOP');
   opened.push(() => isRunning(pid) && process.kill(pid, 'SIGKILL'));
-  clock.hurry(WORKER_SILENT_MS);
-  workers.tick();
+  for (let ms = 0; ms < WORKER_SILENT_MS; ms += 1_000) {
+    clock.hurry(1_000);
+    workers.tick();
+  }
   assert.deepEqual(await joined.end, { kind: 'lost' });
+});
+
+test('a pause of the whole machine is no silence of a worker', async () => {
+  const clock = new HurriedClock();
+  const workers = await startWorkers(1, clock);
+  const joined = await join(workers);
+  clock.hurry(10 * WORKER_SILENT_MS);
+  workers.tick();
+  assert.equal(workers.status()[0]?.state, 'up');
+  joined.gateway.write('alive');
+  await once(joined.agent, 'data');
 });
 
 test('while no worker is up the node carries a pipe itself', async () => {
@@ -260,4 +294,39 @@ test('a worker ends, and what it carries is reset, when its node is gone', async
   await workers.close();
   await closed;
   assert.equal(isRunning(pid), false);
+});
+
+test('a worker whose node is there and says nothing any more resets what it carries, and ends', async () => {
+  const server = createServer({ pauseOnConnect: true }).listen(0, '127.0.0.1');
+  opened.push(() => server.close());
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  const pair = async (): Promise<{ near: Socket; far: Socket }> => {
+    const accepted = once(server, 'connection');
+    const near = connect({ port, host: '127.0.0.1' });
+    opened.push(() => near.destroy());
+    const [far] = (await accepted) as [Socket];
+    return { near, far };
+  };
+  const worker = startProcess(new URL('../../../src/relay/workers/pipe-worker.ts', import.meta.url));
+  opened.push(() => worker.kill('SIGKILL'));
+  const exit = once(worker, 'exit');
+  await once(worker, 'message');
+  const heard: FromWorker[] = [];
+  worker.on('message', (message: FromWorker) => heard.push(message));
+  const tell = (message: ToWorker, socket?: Socket): boolean => worker.send(message, socket);
+  tell({ t: 'alive', forMs: 3_000 });
+  const [gateway, agent] = [await pair(), await pair()];
+  tell({ t: 'carrier', id: 1, side: 'gateway', head: Buffer.from('x') }, gateway.far);
+  tell({ t: 'carrier', id: 1, side: 'agent', head: Buffer.alloc(0) }, agent.far);
+  await once(agent.near, 'data');
+  // Each word of the node counts anew.
+  await eventually('four reports of the worker', () => {
+    tell({ t: 'alive', forMs: 3_000 });
+    return heard.filter(({ t }) => t === 'counts').length >= 4 ? true : undefined;
+  });
+  const closed = Promise.all([closeCode(gateway.near), closeCode(agent.near)]);
+  assert.deepEqual(await exit, [0, null]);
+  await closed;
+  assert.ok(heard.some((message) => message.t === 'ended' && message.end.kind === 'cut'));
 });

@@ -1,0 +1,48 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { EnginePool, EvaluationOutcome } from '../../../src/policy/engine/pool.ts';
+import type { PastDecision } from '../../../src/policy/index.ts';
+import { MAX_EVALUATING, Replay } from '../../../src/policy/replay/replay.ts';
+
+const past = (number: number): PastDecision => ({
+  eventId: `e${String(number)}`,
+  at: '2027-03-30T10:00:00.000Z',
+  action: 'stream',
+  connection: 'orders-db',
+  allow: false,
+  decidedBy: 'policy',
+  rule: null,
+  rules: { publish: [], stream: [] },
+  reasons: ['no_rule'],
+  input: JSON.stringify({
+    connection: { name: 'orders-db' },
+    target: { host: 'sql01', port: 1433 },
+    listener: { principal: 'defaultListener' },
+  }),
+  addresses: ['10.1.2.3'],
+  allowedAddresses: [],
+  count: 1,
+});
+
+test('a page waits for the engine in parts, so that no decision of a slow draft waits too long, in order', async () => {
+  let evaluating = 0;
+  let most = 0;
+  const engine: Pick<EnginePool, 'evaluate'> = {
+    evaluate: async (): Promise<EvaluationOutcome> => {
+      evaluating += 1;
+      most = Math.max(most, evaluating);
+      await new Promise((resolve) => setImmediate(resolve));
+      evaluating -= 1;
+      return { kind: 'failed', reason: 'policy_error', detail: 'none', evalUs: 1 };
+    },
+  };
+  const told: string[] = [];
+  const replay = new Replay(engine, ({ eventId }) => told.push(eventId));
+  const page = Array.from({ length: 4 * MAX_EVALUATING + 1 }, (_, number) => past(number));
+  await replay.run(page);
+  assert.deepEqual(
+    told,
+    page.map(({ eventId }) => eventId),
+  );
+  assert.equal(most, MAX_EVALUATING);
+});
