@@ -135,6 +135,10 @@ const replay = async (flags: ReplayFlags, command: Command): Promise<void> => {
       seconds: Number(seconds.toFixed(3)),
     });
     print(output, counts, all, seconds);
+    if (groups.ungrouped > 0)
+      output.line(
+        `${String(groups.ungrouped)} changed decisions are in no row: too many kinds; --changes FILE has every one`,
+      );
     if (counts.events === 0) output.note('no decision was recorded in that time');
     if (!ok) output.exitWith(EXIT.notSo);
   } finally {

@@ -58,7 +58,7 @@ const addressIn = (networks: readonly string[]): string => {
 };
 
 const metadata = (id: string, title: string, { owner, expires }: ProposalOptions): string =>
-  `# METADATA\n# title: ${JSON.stringify(title)}\n# custom: {id: ${id}, owner: ${owner}, ticket: none, expires: ${expires}}\n`;
+  `# METADATA\n# title: ${JSON.stringify(title)}\n# custom: {id: ${id}, owner: ${JSON.stringify(owner)}, ticket: none, expires: ${expires}}\n`;
 
 const seenTimes = ({ decisions, lastAt }: Observed): string =>
   `# Seen ${String(decisions)} times, last ${lastAt}.\n`;
