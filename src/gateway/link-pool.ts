@@ -36,6 +36,9 @@ export interface PoolDeps {
   readonly mayOpen: () => boolean;
 }
 
+/** Codes of GOAWAY that say nothing of the agent: its node stops, or the link is replaced (age, volume, another key). */
+const LINK_ONLY: ReadonlySet<CloseReason> = new Set(['relay_shutdown', 'link_lost']);
+
 /** The data links of one connection and credential. */
 export class LinkPool {
   readonly #deps: PoolDeps;
@@ -171,11 +174,11 @@ export class LinkPool {
 
   /**
    * Another link for a stream that `link` handed back with `code`, made if need be; one try. Another agent's, unless
-   * only the node that the link runs over is going away.
+   * only this link or its node is going away: then the same agent's will do.
    */
   async another(link: GatewayLink, code: CloseReason): Promise<GatewayLink | undefined> {
     if (this.#successor !== undefined) return this.#successor.another(link, code);
-    const exclude = code === 'relay_shutdown' ? [] : [link.instance];
+    const exclude = LINK_ONLY.has(code) ? [] : [link.instance];
     const suits = (other: GatewayLink): boolean => other !== link && !exclude.includes(other.instance);
     const there = this.#best((other) => suits(other) && !other.isSilent);
     if (there !== undefined) return there;

@@ -43,8 +43,11 @@ test('what init makes requires signatures; a change is built, signed, enforced, 
   await untilActive(1);
   writeFileSync(join(directory, 'first.tar.gz'), readFileSync(join(directory, 'bundle.tar.gz')));
 
-  const allow = join(directory, 'policy', 'sallyport', 'allow', 'shop.rego');
-  writeFileSync(allow, readFileSync(allow, 'utf8').replace('"defaultSender"', '"somebody-else"'));
+  // The rule and what its vectors expect: a bundle that fails its own vectors would never be activated.
+  for (const name of ['sallyport/allow/shop.rego', 'vectors/shop.yaml']) {
+    const file = join(directory, 'policy', name);
+    writeFileSync(file, readFileSync(file, 'utf8').replaceAll('defaultSender', 'somebody-else'));
+  }
   await policy('build', 'policy', '-o', 'next.tar.gz', '--after', 'bundle.tar.gz');
   await policy(...sign);
   await untilActive(2);

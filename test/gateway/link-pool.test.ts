@@ -134,6 +134,15 @@ test('a stream that is handed back because its node goes away may go to the same
   assert.equal(another.instance, 'a1');
 });
 
+test('a stream that is handed back because its link is replaced may go to the same agent', async () => {
+  const rig = makeRig();
+  const link = await withLink(rig, 'n1');
+  link.isOpenable = false;
+  const another = await rig.pool.another(asLink(link), 'link_lost');
+  assert.equal(another?.instance, 'a1');
+  assert.notEqual(another, asLink(link));
+});
+
 test('an agent that returns gets a link again, however many links lead to the other one', async () => {
   const rig = makeRig();
   rig.agents = ['a1', 'a2'];
