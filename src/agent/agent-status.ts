@@ -1,5 +1,5 @@
 import type { AuditHealth } from '../audit/index.ts';
-import type { PolicyStatus } from '../policy/index.ts';
+import type { ManagedStatus, PolicyStatus } from '../policy/index.ts';
 import type { LoginState } from '../protocol/index.ts';
 import type { Readiness } from '../runtime/index.ts';
 import type { AgentLink } from './agent-link.ts';
@@ -20,6 +20,12 @@ export interface AgentView {
   readonly streams: number;
   readonly openings: number;
   readonly policy: PolicyStatus;
+  readonly managed: ManagedStatus & {
+    /** Why managed settings refuse everything. */
+    readonly bars: string | undefined;
+    /** Settings that hold with a restart only. */
+    readonly awaitingRestart: readonly string[];
+  };
   readonly isAuditAvailable: boolean;
   readonly audit: AuditHealth;
   readonly revocations: number;
@@ -57,6 +63,12 @@ const loginView = (login: LoginState): object => {
 export const agentReadiness = (view: AgentView): Readiness => {
   const reasons: string[] = [];
   if (view.isDraining) reasons.push('the agent is shutting down');
+  if (view.managed.bars !== undefined) {
+    const why = view.managed.refused?.message;
+    reasons.push(
+      `managed settings refuse everything: ${view.managed.bars}${why === undefined ? '' : `: ${why}`}`,
+    );
+  }
   if (view.policy.active === undefined) {
     reasons.push(
       `no policy bundle is active${view.policy.rejected === undefined ? '' : `: ${view.policy.rejected.message}`}`,
@@ -75,6 +87,27 @@ export const agentReadiness = (view: AgentView): Readiness => {
   }
   return { ready: reasons.length === 0, reasons };
 };
+
+const managedView = ({
+  path,
+  state,
+  settings,
+  refused,
+  bars,
+  awaitingRestart,
+}: AgentView['managed']): object => ({
+  path,
+  state,
+  ...(state === 'absent' ? { note: 'there are no managed settings: nothing is restricted by them' } : {}),
+  settings: settings ?? null,
+  bars: bars ?? null,
+  awaiting_restart: awaitingRestart,
+  refused: refused && {
+    at: new Date(refused.atMs).toISOString(),
+    code: refused.code,
+    message: refused.message,
+  },
+});
 
 /** What `/status` shows. */
 export const agentStatus = (view: AgentView): object => ({
@@ -99,6 +132,7 @@ export const agentStatus = (view: AgentView): object => ({
   })),
   streams: { open: view.streams, opening: view.openings - view.streams },
   policy: view.policy,
+  managed: managedView(view.managed),
   audit: view.audit,
   revocations: view.revocations,
   failures: view.failures.latest(FAILURES_SHOWN),

@@ -153,7 +153,7 @@ export class Opener {
   }
 
   #dial(opening: Opening, decision: Decision, decisionId: string, base: LiveStream['base']): void {
-    const { clock, streams, wheel, connect, limits, guard } = this.#deps;
+    const { clock, streams, wheel, connect, limits, guard, managed } = this.#deps;
     const { incoming, link, target } = opening;
     const live: LiveStream = {
       id: incoming.meta.id,
@@ -180,7 +180,9 @@ export class Opener {
       connectTimeoutMs: limits().connectTimeoutMs,
       refuse: (address: string): string | undefined => {
         const verdict = guardAddress(address, target.port, guard());
-        return verdict.ok ? undefined : `${address}: ${verdict.code} ${verdict.detail}`;
+        if (!verdict.ok) return `${address}: ${verdict.code} ${verdict.detail}`;
+        const barred = managed().barsTarget(target.host, target.port, address);
+        return barred && `${address}: managed_denied ${barred}`;
       },
     };
     opening.dial = new Dial(plan, connect, wheel, {

@@ -5,7 +5,7 @@ export {
   type DevelopmentConnection,
   type DevelopmentOptions,
 } from './bundle/development.ts';
-export { decide } from './decide.ts';
+export { type Bounds, decide, decideWithin, managedDenial } from './decide.ts';
 export type {
   Decision,
   DecisionBundle,
@@ -33,6 +33,10 @@ export {
   type PolicySource,
   type PolicyTime,
 } from './input.ts';
+export { type ManagedConfig, managedConfigSchema, parseManaged } from './managed/managed-config.ts';
+export { MANAGED_LOCATION, type ManagedLocation, readManagedFile } from './managed/managed-file.ts';
+export { type ManagedChange, ManagedHost, type ManagedStatus } from './managed/managed-host.ts';
+export { ManagedSettings, type PolicyInUse } from './managed/managed-settings.ts';
 export { Observations } from './replay/observed.ts';
 export { propose, type Proposal } from './replay/propose.ts';
 export { replayBundle } from './replay/bundle.ts';

@@ -49,5 +49,5 @@ test('the schema takes what the reader takes: secrets in files, and variables', 
   assert.ok(!validate(gateway({ connection_string: 'Endpoint=…', listen: 7 })));
   const unknown = await sallyport(['check', '--schema', 'postgres']);
   assert.equal(unknown.code, 2);
-  assert.match(unknown.stderr, /--schema is relay, agent or gateway, not "postgres"/);
+  assert.match(unknown.stderr, /--schema is relay, agent, gateway or managed, not "postgres"/);
 });
