@@ -27,6 +27,8 @@ class ManagedLogin implements Login {
   readonly #options: NodeLoginOptions;
   readonly #isAllowed: () => boolean;
   readonly #ending = new Set<Promise<void>>();
+  /** What the node was asked to offer through the login that is there. */
+  readonly #published = new Set<string>();
   #inner: Login | undefined;
   #isStarted = false;
   #isClosed = false;
@@ -73,10 +75,12 @@ class ManagedLogin implements Login {
     if (this.#inner === undefined) {
       return Promise.reject(new AppError<AgentErrorCode>('ERR_AGENT_MANAGED', BARRED.detail));
     }
+    this.#published.add(connection);
     return this.#inner.publish(connection, handle, spki);
   }
 
   unpublish(connection: string): void {
+    this.#published.delete(connection);
     this.#inner?.unpublish(connection);
   }
 
@@ -91,6 +95,10 @@ class ManagedLogin implements Login {
   #letGo(): void {
     const inner = this.#inner;
     if (inner === undefined) return;
+    // The node sees the end of a control link later than that of data links, and would offer their gateways this agent
+    // again, which nobody would answer. This it hears at once.
+    for (const connection of this.#published) inner.unpublish(connection);
+    this.#published.clear();
     this.#inner = undefined;
     const ended: Promise<void> = inner
       .close()

@@ -60,9 +60,10 @@ export const watchManaged = (deps: ManagedWatch): void => {
       stream.cut(cutReason(decision), decision.reasons.map(({ args }) => String(args.detail)).join(', '));
       cut += 1;
     }
+    // Before the links end, so that nodes offer nothing here any more when gateways ask for others.
+    deps.governLogins();
     const links = deps.links().filter((link) => after.barsRelay(link.node) !== undefined);
     for (const link of links) link.cut('managed_denied');
-    deps.governLogins();
     if (cut + links.length > 0) {
       logger.warn({ streams: cut, links: links.length }, 'managed settings ended what they do not allow');
     }

@@ -2,7 +2,7 @@ import type { Decision } from '../policy/index.ts';
 import { guardAddress } from '../policy/index.ts';
 import type { IncomingOpen, StreamEnd } from '../protocol/index.ts';
 import { type CloseReason, messageOf, MOVABLE_REASONS } from '../runtime/index.ts';
-import { Dial } from './dialler.ts';
+import { Dial, type DialFailure } from './dialler.ts';
 import { closeEvent, decisionData } from './events.ts';
 import type { LiveStream } from './live-streams.ts';
 import type { OpenDeps } from './open-deps.ts';
@@ -178,11 +178,13 @@ export class Opener {
       addresses: decision.allowed_addresses,
       port: target.port,
       connectTimeoutMs: limits().connectTimeoutMs,
-      refuse: (address: string): string | undefined => {
+      refuse: (address: string): DialFailure | undefined => {
         const verdict = guardAddress(address, target.port, guard());
-        if (!verdict.ok) return `${address}: ${verdict.code} ${verdict.detail}`;
+        if (!verdict.ok) {
+          return { reason: 'guard_denied', detail: `${address}: ${verdict.code} ${verdict.detail}` };
+        }
         const barred = managed().barsTarget(target.host, target.port, address);
-        return barred && `${address}: managed_denied ${barred}`;
+        return barred && { reason: 'managed_denied', detail: `${address}: ${barred}` };
       },
     };
     opening.dial = new Dial(plan, connect, wheel, {

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { readManagedFile } from '../../../src/policy/index.ts';
 import { requireSafePlace } from '../../../src/policy/managed/managed-file.ts';
-import { managedPlace, OWNER } from './managed-place.ts';
+import { managedPlace, OWNER } from '../../support/managed-place.ts';
 
 const refusedAs = (message: RegExp): object => ({ code: 'ERR_POLICY_MANAGED', message });
 

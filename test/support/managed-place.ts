@@ -1,7 +1,7 @@
 import { chmodSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { ManagedLocation } from '../../../src/policy/index.ts';
-import { type Closer, temporaryDirectory } from '../../support/temporary.ts';
+import type { ManagedLocation } from '../../src/policy/index.ts';
+import { type Closer, temporaryDirectory } from './temporary.ts';
 
 /** The user who runs the tests: in production this is root. */
 export const OWNER = process.getuid?.() ?? 0;
