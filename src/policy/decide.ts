@@ -156,7 +156,7 @@ interface Judged {
   readonly common: Pick<Decision, 'input' | 'generation' | 'eval_us' | 'bundle' | 'managed_sha256'>;
   /** Set when nothing is left for the engine. */
   readonly denied: Decision | undefined;
-  deny(by: DecidedBy, reason: CloseReason, reasons: readonly DecisionReason[]): Decision;
+  readonly deny: (by: DecidedBy, reason: CloseReason, reasons: readonly DecisionReason[]) => Decision;
 }
 
 const judge = (host: PolicyHost, asked: PolicyInputBase, bounds: Bounds): Judged => {

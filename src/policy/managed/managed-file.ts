@@ -102,8 +102,8 @@ export const readManagedFile = async (location: ManagedLocation): Promise<Manage
   const { path, owner } = location;
   let file: FileHandle;
   try {
-    // Without O_NONBLOCK a named pipe in its place would hold the process up.
-    file = await open(path, constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0));
+    // Without O_NONBLOCK a named pipe in its place would hold the process up. Windows has neither flag.
+    file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   } catch (error) {
     if (foreignCodeOf(error) === 'ENOENT') return undefined;
     if (foreignCodeOf(error) === 'ELOOP') throw refuse(`${path} is a symbolic link`, error);

@@ -1,6 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { decideWithin, managedDenial, ManagedSettings, parseManaged } from '../../../src/policy/index.ts';
+import {
+  decideWithin,
+  managedDenial,
+  ManagedSettings,
+  parseManaged,
+  type PolicyInputBase,
+} from '../../../src/policy/index.ts';
 import { compileOrders, keyOf, openGuard, openHost, streamInput } from '../support.ts';
 
 const SHA = 'ab'.repeat(32);
@@ -66,8 +72,11 @@ test('of several addresses only the designated ones are left, each with its verd
 
 test('each setting refuses by itself, publishing as well as streams', async (t) => {
   const host = await openHost(t, await compileOrders(t));
-  const { key: _key, source: _source, link: _link, stream: _stream, ...rest } = streamInput();
-  const publish = { ...rest, action: 'publish' as const };
+  const base = { ...streamInput(), action: 'publish' as const };
+  // Keys, source, link and stream are of streams only.
+  const publish = Object.fromEntries(
+    Object.entries(base).filter(([name]) => !['key', 'source', 'link', 'stream'].includes(name)),
+  ) as unknown as PolicyInputBase;
   for (const [text, detail] of [
     ['connections: disabled', 'connections_disabled'],
     ['relays: [other.example]', 'relay_not_listed'],
