@@ -3,7 +3,7 @@ import { chmodSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
 import { MANAGED_CONFIRM_MS } from '../../../src/policy/managed/managed-host.ts';
 import { ManagedHost } from '../../../src/policy/index.ts';
-import { type Clock, silentLogger, systemClock } from '../../../src/runtime/index.ts';
+import { type Clock, silentLogger, systemClock, type Timer } from '../../../src/runtime/index.ts';
 import { eventually } from '../../support/eventually.ts';
 import { ManualClock } from '../../support/manual-clock.ts';
 import { type ManagedPlace, managedPlace } from '../../support/managed-place.ts';
@@ -119,28 +119,39 @@ test('a change of mode or owner alone is noticed', async (t) => {
   assert.equal(host.settings.kind, 'in_force');
 });
 
-test('half of a file is not taken for the whole', async (t) => {
+/** Tells how often a change was put off to be looked at again. */
+class CountingClock extends ManualClock {
+  postponed = 0;
+
+  override after(delayMs: number, call: () => void): Timer {
+    if (delayMs === MANAGED_CONFIRM_MS) this.postponed += 1;
+    return super.after(delayMs, call);
+  }
+}
+
+test('half of a file is not taken for the whole, however slowly it is written', async (t) => {
   const place = managedPlace(t);
   const whole = 'connections: enabled\ndesignated: [10.0.0.0/8:5432]\n';
   place.put(whole);
-  const clock = new ManualClock();
+  const clock = new CountingClock();
   const host = await open(t, place, clock);
   const lines = heard(host);
-  /** Lets the watch see the file, which happens in real time, and the clock reach the moment of the second look. */
-  const sighted = async (): Promise<void> => {
-    const before = clock.pendingCount;
-    await eventually('the change is seen', () => {
-      clock.advance(100);
-      return clock.pendingCount > before ? true : undefined;
-    });
-  };
-  // The prefix is valid and would designate everything.
+  // Each prefix is valid and would designate everything.
   place.writeInPlace('connections: enabled\n');
-  await sighted();
-  place.writeInPlace(`${whole}# finished\n`);
+  await eventually('the first part is seen', () => {
+    clock.advance(100);
+    return clock.postponed > 0 ? true : undefined;
+  });
+  const { postponed } = clock;
+  place.writeInPlace('connections: enabled\n# the targets\n');
   clock.advance(MANAGED_CONFIRM_MS);
+  await eventually('the second part is seen', () =>
+    clock.postponed > postponed || lines.length > 0 ? true : undefined,
+  );
+  assert.deepEqual(lines, []);
+  place.writeInPlace(`${whole}# finished\n`);
   await eventually('the whole is taken', () => {
-    clock.advance(MANAGED_CONFIRM_MS);
+    clock.advance(100);
     return lines.length > 0 ? true : undefined;
   });
   assert.deepEqual(lines, ['in_force → in_force']);
