@@ -3,11 +3,19 @@ import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import type { AuditEventInput } from '../../src/audit/index.ts';
+import { openDataLink } from '../../src/protocol/index.ts';
 import { eventually } from '../support/eventually.ts';
 import { managedPlace } from '../support/managed-place.ts';
 import { dial, listen as listenFor, readToEnd } from '../support/sockets.ts';
 import type { Relay } from '../relay/relay-fixture.ts';
-import { startEnds, startTestAgent, startTestRelay, statusOf, untilReady } from './ends-fixture.ts';
+import {
+  startEnds,
+  startTestAgent,
+  startTestGateway,
+  startTestRelay,
+  statusOf,
+  untilReady,
+} from './ends-fixture.ts';
 import { MemoryAudit } from './memory-audit.ts';
 
 const DEADLINE = { timeout: 60_000 };
@@ -244,6 +252,35 @@ test(
     assert.equal((await audit.until('stream.close')).data.reason, 'managed_denied');
   },
 );
+
+test('a data link that comes up while its relay is forbidden is not kept', DEADLINE, async (t) => {
+  const place = managedPlace(t);
+  const audit = new MemoryAudit();
+  const target = await listenFor(t, echoTo);
+  const relay = await startTestRelay(t, target.port);
+  let change = (): void => undefined;
+  const { agent, config } = await startTestAgent(t, relay, target.port, {
+    deps: {
+      audit,
+      managedLocation: place.location,
+      openLink: async (options) => {
+        const peer = await openDataLink(options);
+        change();
+        await audit.until('managed.changed');
+        return peer;
+      },
+    },
+  });
+  await untilReady(agent);
+  change = () => {
+    place.put('relays: [other.example]\n');
+    void agent.reload(config);
+  };
+  await startTestGateway(t, relay);
+  const refused = await audit.until('link.refused');
+  assert.equal(refused.data.reason, 'managed_denied');
+  assert.deepEqual(audit.of('link.opened'), []);
+});
 
 test('a required bundle replaces that of agent.yaml, and its grants', DEADLINE, async (t) => {
   const first = await startManaged(t);
