@@ -42,8 +42,8 @@ export interface AgentLinkDeps {
   open(incoming: IncomingOpen, link: StreamLink): void;
   /** The target as published at the link's node under the link's listener credential; undefined when not. */
   target(link: AgentLink): { readonly host: string; readonly port: number } | undefined;
-  /** Why what the link stands on may not be used any more; undefined when it may. */
-  revoked(offer: LinkOffer): CloseReason | undefined;
+  /** Why the link may carry nothing any more: what it stands on is revoked, its node is not allowed; undefined when it may. */
+  forbidden(offer: LinkOffer): CloseReason | undefined;
   onEnd(link: AgentLink): void;
 }
 
@@ -157,8 +157,8 @@ export class AgentLink implements StreamLink {
 
   barred(): CloseReason | undefined {
     if (this.#isEnded) return this.#endReason ?? 'link_lost';
-    const revoked = this.#deps.revoked(this.offer);
-    if (revoked !== undefined) return revoked;
+    const forbidden = this.#deps.forbidden(this.offer);
+    if (forbidden !== undefined) return forbidden;
     return this.target() === undefined ? 'unpublished' : undefined;
   }
 

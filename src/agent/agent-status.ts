@@ -1,5 +1,5 @@
 import type { AuditHealth } from '../audit/index.ts';
-import type { PolicyStatus } from '../policy/index.ts';
+import type { ManagedStatus, PolicyStatus } from '../policy/index.ts';
 import type { LoginState } from '../protocol/index.ts';
 import type { Readiness } from '../runtime/index.ts';
 import type { AgentLink } from './agent-link.ts';
@@ -23,6 +23,12 @@ export interface AgentView {
   readonly policy: PolicyStatus;
   /** Of `bundle_url`; undefined when the bundle is a file. */
   readonly bundleSource: BundleSourceStatus | undefined;
+  readonly managed: ManagedStatus & {
+    /** Why managed settings refuse everything. */
+    readonly bars: string | undefined;
+    /** Settings that hold with a restart only. */
+    readonly awaitingRestart: readonly string[];
+  };
   readonly isAuditAvailable: boolean;
   readonly audit: AuditHealth;
   readonly revocations: number;
@@ -93,6 +99,12 @@ const sourceView = ({ policy, bundleSource }: AgentView): object => {
 export const agentReadiness = (view: AgentView): Readiness => {
   const reasons: string[] = [];
   if (view.isDraining) reasons.push('the agent is shutting down');
+  if (view.managed.bars !== undefined) {
+    const why = view.managed.refused?.message;
+    reasons.push(
+      `managed settings refuse everything: ${view.managed.bars}${why === undefined ? '' : `: ${why}`}`,
+    );
+  }
   if (view.policy.active === undefined) {
     const why = view.policy.rejected?.message ?? view.bundleSource?.lastError;
     reasons.push(`no policy bundle is active${why === undefined ? '' : `: ${why}`}`);
@@ -113,6 +125,27 @@ export const agentReadiness = (view: AgentView): Readiness => {
   }
   return { ready: reasons.length === 0, reasons };
 };
+
+const managedView = ({
+  path,
+  state,
+  settings,
+  refused,
+  bars,
+  awaitingRestart,
+}: AgentView['managed']): object => ({
+  path,
+  state,
+  ...(state === 'absent' ? { note: 'there are no managed settings: nothing is restricted by them' } : {}),
+  settings: settings ?? null,
+  bars: bars ?? null,
+  awaiting_restart: awaitingRestart,
+  refused: refused && {
+    at: new Date(refused.atMs).toISOString(),
+    code: refused.code,
+    message: refused.message,
+  },
+});
 
 /** What `/status` shows. */
 export const agentStatus = (view: AgentView): object => ({
@@ -137,6 +170,7 @@ export const agentStatus = (view: AgentView): object => ({
   })),
   streams: { open: view.streams, opening: view.openings - view.streams },
   policy: { ...view.policy, source: sourceView(view) },
+  managed: managedView(view.managed),
   audit: view.audit,
   revocations: view.revocations,
   failures: view.failures.latest(FAILURES_SHOWN),

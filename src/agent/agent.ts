@@ -1,6 +1,6 @@
 import type { AuditLog } from '../audit/index.ts';
 import { agentSubjectIds, connectionSubjectId } from '../identity/index.ts';
-import type { PolicyHost } from '../policy/index.ts';
+import { MANAGED_LOCATION, ManagedHost, type ManagedLocation, type PolicyHost } from '../policy/index.ts';
 import { NodeLogin, openDataLink, type OwnParty } from '../protocol/index.ts';
 import {
   type Clock,
@@ -29,11 +29,14 @@ import { type Connect, connectTcp } from './dialler.ts';
 import { recheckEvent } from './events.ts';
 import { FailureLog } from './failures.ts';
 import { forgetAsAsked } from './forget-requests.ts';
+import { awaitingRestart, governedConfig, policyInUseOf } from './governed-config.ts';
 import { GuardKeeper } from './guard-settings.ts';
 import { HostPolicy } from './host-policy.ts';
 import { Keeper } from './keeper.ts';
 import { LiveStreams } from './live-streams.ts';
 import { policyTimeIn } from './local-time.ts';
+import { ManagedLogins } from './managed-login.ts';
+import { watchManaged } from './managed-watch.ts';
 import { agentMetrics } from './metrics.ts';
 import { Opener } from './opener.ts';
 import { PolicyIntake } from './policy-intake.ts';
@@ -56,6 +59,8 @@ export interface AgentDeps {
   readonly lookup?: Lookup;
   readonly login?: MakeLogin;
   readonly openLink?: typeof openDataLink;
+  /** Default: the one place in production. */
+  readonly managedLocation?: ManagedLocation;
 }
 
 /** Failures are told to the relay nodes together, at most this late. */
@@ -70,6 +75,9 @@ interface Parts {
   readonly instance: Instance;
   readonly audit: AuditLog;
   readonly host: PolicyHost;
+  readonly managed: ManagedHost;
+  /** As managed settings have it; audit and policy were opened by it. */
+  readonly governed: AgentConfig;
   readonly certificate: LinkCertificate;
   readonly ca: string | undefined;
   readonly revocations: RevocationSet;
@@ -82,6 +90,9 @@ class Agent implements AgentProcess {
   readonly #instance: Instance;
   readonly #audit: AuditLog;
   readonly #host: PolicyHost;
+  readonly #managed: ManagedHost;
+  readonly #governed: AgentConfig;
+  readonly #logins: ManagedLogins;
   readonly #guard: GuardKeeper;
   readonly #policy: HostPolicy;
   readonly #wheel: TimerWheel;
@@ -108,12 +119,14 @@ class Agent implements AgentProcess {
 
   constructor(config: AgentConfig, deps: AgentDeps, parts: Parts) {
     const { clock, logger } = deps;
-    const { instance, audit, host, certificate, ca, revocations, credentials } = parts;
+    const { instance, audit, host, managed, certificate, ca, revocations, credentials } = parts;
     this.#config = config;
     this.#deps = deps;
     this.#instance = instance;
     this.#audit = audit;
     this.#host = host;
+    this.#managed = managed;
+    this.#governed = parts.governed;
     this.#revocations = revocations;
     this.#startedMs = clock.monotonicMs();
     this.#wheel = new TimerWheel(clock);
@@ -121,9 +134,14 @@ class Agent implements AgentProcess {
     this.#failures = new FailureLog(() => void this.#wheel.after(NEWS_DELAY_MS, () => this.#tellFailures()));
     const resolver = new Resolver(clock, deps.lookup ?? systemLookup);
     this.#guard = new GuardKeeper(config, resolver, clock, logger);
-    this.#policy = new HostPolicy(host, () => this.#guard.settings);
+    this.#policy = new HostPolicy({
+      host,
+      guard: () => this.#guard.settings,
+      managed,
+      policyInUse: policyInUseOf(parts.governed),
+    });
     const timeNow = policyTimeIn(config.time_zone);
-    const now = () => ({ time: timeNow(clock.nowMs()), managed: { require_proof: false } });
+    const now = () => ({ time: timeNow(clock.nowMs()), managed: managed.settings.input });
     const metrics = agentMetrics(this.#registry, {
       streams: () => this.#streams.count,
       openings: () => this.#slots.inUse,
@@ -215,6 +233,7 @@ class Agent implements AgentProcess {
       denials: new DenialGate(clock),
       limits: () => openLimits(this.#config),
       guard: () => this.#guard.settings,
+      managed: () => managed.settings,
       now,
       barred: () => this.#barred(),
     });
@@ -224,6 +243,12 @@ class Agent implements AgentProcess {
       namespace: config.namespace,
       build: packageVersion,
     };
+    const bars = (node: string): CloseReason | undefined =>
+      managed.settings.barsRelay(node) && 'managed_denied';
+    this.#logins = new ManagedLogins(
+      deps.login ?? ((options) => new NodeLogin(options)),
+      (node) => bars(node) === undefined,
+    );
     this.#connector = new Connector({
       namespace: config.namespace,
       agent,
@@ -243,20 +268,21 @@ class Agent implements AgentProcess {
       streams: this.#streams,
       metrics,
       barred: () => this.#barred(),
+      managed: bars,
       open: (incoming, link) => this.#opener.open(incoming, link),
       health: () => this.#health(),
-      login: deps.login ?? ((options) => new NodeLogin(options)),
+      login: this.#logins.make,
       openLink: deps.openLink ?? openDataLink,
     });
     this.#intake = new PolicyIntake({
-      config,
+      config: parts.governed,
       host,
       audit,
       clock,
       logger,
       streams: this.#streams,
       now,
-      guard: () => this.#guard.settings,
+      bounds: () => this.#policy.bounds(),
       onFetched: (result) => metrics.bundleFetches.inc({ result }),
     });
     this.#denialFlush = clock.every(DENIAL_WINDOW_MS, () => this.#opener.flushDenials(false)).unref();
@@ -285,16 +311,28 @@ class Agent implements AgentProcess {
       subject: this.#subject(),
       data: { version: packageVersion, build: process.version },
     });
+    const onChange = (): void => {
+      this.#rechecker.addAll();
+      this.#publisher.evaluateAll();
+      for (const login of this.#connector.logins) login.reportHealth(this.#health());
+    };
+    watchManaged({
+      managed: this.#managed,
+      audit: this.#audit,
+      logger: this.#deps.logger,
+      subject: this.#subject(),
+      streams: this.#streams,
+      links: () => this.#connector.links,
+      denial: (stream) => this.#policy.managedDenial(stream),
+      governLogins: () => this.#logins.govern(),
+      onChange,
+    });
     this.#stopTrying = watchPolicy({
       host: this.#host,
       clock: this.#deps.clock,
       audit: this.#audit,
       subject: this.#subject(),
-      onChange: () => {
-        this.#rechecker.addAll();
-        this.#publisher.evaluateAll();
-        for (const login of this.#connector.logins) login.reportHealth(this.#health());
-      },
+      onChange,
     });
     this.#intake.start();
     this.#connector.start();
@@ -328,6 +366,7 @@ class Agent implements AgentProcess {
     this.#agentInput.labels = taken.labels;
     this.#slots.setLimits(slotLimits(this.#config));
     await this.#forgetAsAsked();
+    await this.#managed.reload();
     await this.#guard.configure(this.#config);
     await this.#host.reload();
     this.#publisher.evaluateAll();
@@ -355,6 +394,7 @@ class Agent implements AgentProcess {
     this.#draining ??= 'agent_shutdown';
     const { clock, logger } = this.#deps;
     this.#publisher.close();
+    await this.#managed.close();
     this.#streams.cut('agent_shutdown', () => true);
     await this.#connector.close();
     this.#clockWatch.cancel();
@@ -418,6 +458,13 @@ class Agent implements AgentProcess {
       openings: this.#slots.inUse,
       policy: this.#host.status(),
       bundleSource: this.#intake.sourceStatus(),
+      managed: {
+        ...this.#managed.status(),
+        bars:
+          this.#managed.settings.barsAll() ??
+          this.#managed.settings.barsPolicy(policyInUseOf(this.#governed)),
+        awaitingRestart: awaitingRestart(this.#managed.settings, this.#governed),
+      },
       isAuditAvailable: this.#audit.available(),
       audit: this.#audit.health(),
       revocations: this.#revocations.size,
@@ -441,9 +488,25 @@ export const startAgent = async (config: AgentConfig, deps: AgentDeps): Promise<
   const revocations = new RevocationSet(config.state_dir, clock, logger);
   const instance = openInstance(config.state_dir, clock, 'ERR_AGENT_STATE');
   const certificate = await createLinkCertificate(config.name, clock);
-  const audit = deps.audit ?? (await openAudit(config, instance.instance, deps));
-  const host = deps.policyHost ?? (await openPolicy(config, deps));
-  const agent = new Agent(config, deps, { instance, audit, host, certificate, ca, revocations, credentials });
+  const managed = await ManagedHost.open({
+    location: deps.managedLocation ?? MANAGED_LOCATION,
+    clock,
+    logger,
+  });
+  const governed = governedConfig(config, managed.settings);
+  const audit = deps.audit ?? (await openAudit(governed, instance.instance, deps));
+  const host = deps.policyHost ?? (await openPolicy(governed, deps));
+  const agent = new Agent(config, deps, {
+    instance,
+    audit,
+    host,
+    managed,
+    governed,
+    certificate,
+    ca,
+    revocations,
+    credentials,
+  });
   try {
     await agent.start();
   } catch (error) {

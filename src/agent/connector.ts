@@ -80,6 +80,8 @@ export interface ConnectorDeps {
   readonly streams: LiveStreams;
   readonly metrics: AgentMetrics;
   readonly barred: () => CloseReason | undefined;
+  /** Why managed settings let nothing pass over this relay node. */
+  readonly managed: (node: string) => CloseReason | undefined;
   readonly open: AgentLinkDeps['open'];
   readonly health: NonNullable<LoginHandlers['health']>;
   readonly login: MakeLogin;
@@ -377,7 +379,7 @@ export class Connector {
       recentIds: this.#recentIds,
       open: this.#deps.open,
       target: () => this.#target(nodeName, offer),
-      revoked: (of) => this.#revoked(of),
+      forbidden: (of) => this.#forbidden(of),
       onEnd: (ended) => this.#onLinkEnd(ended),
     });
     this.#links.set(link.id, link);
@@ -411,11 +413,12 @@ export class Connector {
     return this.#deps.publisher.target(node, connection, id, listener.id);
   }
 
-  #revoked(offer: LinkOffer): CloseReason | undefined {
-    const { revocations } = this.#deps;
-    return standingIdsOf(this.#standing(offer))
+  #forbidden(offer: LinkOffer): CloseReason | undefined {
+    const { revocations, managed } = this.#deps;
+    const revoked = standingIdsOf(this.#standing(offer))
       .map((id) => revocations.reasonFor(id))
       .find((reason) => reason !== undefined);
+    return managed(offer.node) ?? revoked;
   }
 
   #standing(offer: LinkOffer): LinkStanding {
@@ -430,8 +433,8 @@ export class Connector {
 
   /** What is wrong with an offer, whatever this process is about to do. */
   #unfit(offer: LinkOffer): CloseReason | undefined {
-    const revoked = this.#revoked(offer);
-    if (revoked !== undefined) return revoked;
+    const forbidden = this.#forbidden(offer);
+    if (forbidden !== undefined) return forbidden;
     if (!offer.sender.claims.includes('Send')) return 'not_authorized';
     if (this.#target(offer.node, offer) === undefined) return 'unpublished';
     return this.#links.size >= this.#deps.maxLinks() ? 'overloaded' : undefined;

@@ -29,12 +29,15 @@ export interface DialPlan {
   readonly addresses: readonly string[];
   readonly port: number;
   readonly connectTimeoutMs: number;
-  /** Asked just before each connect(); a text is why that address must not be dialled. */
-  readonly refuse: (address: string) => string | undefined;
+  /** Asked just before each connect(): why that address must not be dialled. */
+  readonly refuse: (address: string) => DialFailure | undefined;
 }
 
 export interface DialFailure {
-  readonly reason: Extract<CloseReason, 'target_unreachable' | 'target_timeout' | 'guard_denied'>;
+  readonly reason: Extract<
+    CloseReason,
+    'target_unreachable' | 'target_timeout' | 'guard_denied' | 'managed_denied'
+  >;
   readonly detail: string;
 }
 
@@ -99,7 +102,7 @@ export class Dial {
     this.#at += 1;
     const refusal = this.#plan.refuse(address);
     if (refusal !== undefined) {
-      this.#failed({ reason: 'guard_denied', detail: refusal });
+      this.#failed(refusal);
       return;
     }
     let socket: Socket;

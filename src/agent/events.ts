@@ -25,6 +25,7 @@ export const decisionData = (
     obligations: decision.obligations,
     recheck_at: decision.recheck_at,
     ...(decision.bundle === undefined ? {} : { bundle: decision.bundle }),
+    ...(decision.managed_sha256 === undefined ? {} : { managed_sha256: decision.managed_sha256 }),
     eval_us: decision.eval_us,
     ...(extras.resolveAgeMs === undefined ? {} : { resolve_age_ms: extras.resolveAgeMs }),
     shadow: false,

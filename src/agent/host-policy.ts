@@ -1,26 +1,37 @@
 import {
-  decide,
+  type Bounds,
   type Decision,
+  decideWithin,
   type GuardSettings,
   type Lane,
+  managedDenial,
+  type ManagedHost,
   type PolicyHost,
   type PolicyInputBase,
+  type PolicyInUse,
 } from '../policy/index.ts';
+import type { LiveStream } from './live-streams.ts';
 import type { PolicyPort } from './policy-port.ts';
 
-/** The bundle host as the agent asks it: with the guard of the moment, and counted. */
+export interface HostPolicyDeps {
+  readonly host: PolicyHost;
+  readonly guard: () => GuardSettings;
+  readonly managed: Pick<ManagedHost, 'settings' | 'generation'>;
+  readonly policyInUse: PolicyInUse;
+}
+
+/** The bundle host as the agent asks it: with guard and managed settings of the moment, and counted. */
 export class HostPolicy implements PolicyPort {
-  readonly #host: PolicyHost;
-  readonly #guard: () => GuardSettings;
+  readonly #deps: HostPolicyDeps;
   #pending = 0;
 
-  constructor(host: PolicyHost, guard: () => GuardSettings) {
-    this.#host = host;
-    this.#guard = guard;
+  constructor(deps: HostPolicyDeps) {
+    this.#deps = deps;
   }
 
+  /** Neither part ever falls, so the sum changes with either. */
   get generation(): number {
-    return this.#host.generation;
+    return this.#deps.host.generation + this.#deps.managed.generation;
   }
 
   /** Decisions asked for and not yet answered. */
@@ -29,11 +40,30 @@ export class HostPolicy implements PolicyPort {
   }
 
   async decide(base: PolicyInputBase, lane: Lane): Promise<Decision> {
+    // Everything is taken in this tick, so that the generation tells whether the answer still counts.
+    const { generation } = this;
     this.#pending += 1;
     try {
-      return await decide(this.#host, base, this.#guard(), lane);
+      const decision = await decideWithin(this.#deps.host, this.#governed(base), this.bounds(), lane);
+      return { ...decision, generation };
     } finally {
       this.#pending -= 1;
     }
+  }
+
+  /** The denial of a live stream by the managed settings that hold now; undefined when they allow it. */
+  managedDenial({ base, addresses }: Pick<LiveStream, 'base' | 'addresses'>): Decision | undefined {
+    return managedDenial(this.#deps.host, this.#governed(base), this.bounds(), addresses);
+  }
+
+  /** The input says which settings it was decided under, also where it was made under others. */
+  #governed(base: PolicyInputBase): PolicyInputBase {
+    return { ...base, managed: this.#deps.managed.settings.input };
+  }
+
+  /** What every decision of this moment keeps within. */
+  bounds(): Bounds {
+    const { guard, managed, policyInUse } = this.#deps;
+    return { guard: guard(), managed: managed.settings, policyInUse };
   }
 }

@@ -1,5 +1,5 @@
 import type { AuditLog } from '../audit/index.ts';
-import type { GuardSettings, PolicyInputBase } from '../policy/index.ts';
+import type { GuardSettings, ManagedSettings, PolicyInputBase } from '../policy/index.ts';
 import type { Clock, CloseReason, Logger, TimerWheel } from '../runtime/index.ts';
 import type { DenialGate } from './denial-gate.ts';
 import type { Connect } from './dialler.ts';
@@ -36,6 +36,7 @@ export interface OpenDeps {
   readonly denials: DenialGate;
   readonly limits: () => OpenLimits;
   readonly guard: () => GuardSettings;
+  readonly managed: () => ManagedSettings;
   /** `time` and `managed` of the policy input, now. */
   readonly now: () => Pick<PolicyInputBase, 'time' | 'managed'>;
   /** Why the agent itself takes no stream now. */

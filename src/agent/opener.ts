@@ -2,7 +2,7 @@ import type { Decision } from '../policy/index.ts';
 import { guardAddress } from '../policy/index.ts';
 import type { IncomingOpen, StreamEnd } from '../protocol/index.ts';
 import { type CloseReason, messageOf, MOVABLE_REASONS } from '../runtime/index.ts';
-import { Dial } from './dialler.ts';
+import { Dial, type DialFailure } from './dialler.ts';
 import { closeEvent, decisionData } from './events.ts';
 import type { LiveStream } from './live-streams.ts';
 import type { OpenDeps } from './open-deps.ts';
@@ -153,7 +153,7 @@ export class Opener {
   }
 
   #dial(opening: Opening, decision: Decision, decisionId: string, base: LiveStream['base']): void {
-    const { clock, streams, wheel, connect, limits, guard } = this.#deps;
+    const { clock, streams, wheel, connect, limits, guard, managed } = this.#deps;
     const { incoming, link, target } = opening;
     const live: LiveStream = {
       id: incoming.meta.id,
@@ -178,9 +178,13 @@ export class Opener {
       addresses: decision.allowed_addresses,
       port: target.port,
       connectTimeoutMs: limits().connectTimeoutMs,
-      refuse: (address: string): string | undefined => {
+      refuse: (address: string): DialFailure | undefined => {
         const verdict = guardAddress(address, target.port, guard());
-        return verdict.ok ? undefined : `${address}: ${verdict.code} ${verdict.detail}`;
+        if (!verdict.ok) {
+          return { reason: 'guard_denied', detail: `${address}: ${verdict.code} ${verdict.detail}` };
+        }
+        const barred = managed().barsTarget(target.host, target.port, address);
+        return barred && { reason: 'managed_denied', detail: `${address}: ${barred}` };
       },
     };
     opening.dial = new Dial(plan, connect, wheel, {

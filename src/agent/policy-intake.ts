@@ -1,5 +1,11 @@
 import type { AuditLog } from '../audit/index.ts';
-import { decide, type GuardSettings, type PolicyHost, type PolicyInputBase } from '../policy/index.ts';
+import {
+  type Bounds,
+  type Decider,
+  decideWithin,
+  type PolicyHost,
+  type PolicyInputBase,
+} from '../policy/index.ts';
 import type { Clock, Logger } from '../runtime/index.ts';
 import { ActivateRequests } from './activate-requests.ts';
 import { BundleSource, type BundleSourceStatus, type FetchResult } from './bundle-source.ts';
@@ -15,7 +21,7 @@ export interface PolicyIntakeDeps {
   readonly logger: Logger;
   readonly streams: LiveStreams;
   readonly now: () => Pick<PolicyInputBase, 'time' | 'managed'>;
-  readonly guard: () => GuardSettings;
+  readonly bounds: () => Bounds;
   readonly onFetched: (result: FetchResult) => void;
 }
 
@@ -25,13 +31,13 @@ export class PolicyIntake {
   readonly #requests: ActivateRequests;
 
   constructor(deps: PolicyIntakeDeps) {
-    const { config, host, audit, clock, logger, streams, now, guard, onFetched } = deps;
+    const { config, host, audit, clock, logger, streams, now, bounds, onFetched } = deps;
     const { policy, state_dir: stateDir, namespace, name } = config;
     const review = {
       streams,
       maxClosePercent: policy.max_close_percent,
-      decide: (candidate: Parameters<typeof decide>[0], base: PolicyInputBase) =>
-        decide(candidate, { ...base, ...now() }, guard(), 'recheck'),
+      decide: (candidate: Decider, base: PolicyInputBase) =>
+        decideWithin(candidate, { ...base, ...now() }, bounds(), 'recheck'),
     };
     host.reviewBy((candidate) => reviewClosing(review, candidate));
     const subject = { namespace, agent: name };

@@ -1,6 +1,7 @@
 import type { CloseReason } from '../runtime/index.ts';
 import { normalizeCandidates } from './address.ts';
 import {
+  type DecidedBy,
   type Decision,
   type DecisionCandidate,
   type DecisionReason,
@@ -12,30 +13,62 @@ import type { Lane } from './engine/pool.ts';
 import { type GuardSettings, guardAddress } from './guard.ts';
 import type { Decider } from './host-contract.ts';
 import { canonicalInput, type PolicyInputBase } from './input.ts';
+import { type ManagedDetail, ManagedSettings, type PolicyInUse } from './managed/managed-settings.ts';
 
 const SECOND_MS = 1_000;
 const NO_RULES = { publish: [], stream: [] } as const;
 const NO_OBLIGATIONS: Obligations = { recheck_seconds: DEFAULT_RECHECK_SECONDS };
 
-interface Candidate {
-  readonly address: string;
-  readonly refused: { readonly code: 'guard_denied' | 'loop'; readonly detail: string } | undefined;
+interface Refusal {
+  readonly by: 'guard' | 'managed';
+  readonly code: 'guard_denied' | 'loop' | 'managed_denied' | 'proof_required';
+  readonly detail: string;
 }
 
-const guarded = (base: PolicyInputBase, guard: GuardSettings): Candidate[] =>
-  base.target.addresses.map((address) => {
-    const verdict = guardAddress(address, base.target.port, guard);
-    return { address, refused: verdict.ok ? undefined : verdict };
-  });
+interface Candidate {
+  readonly address: string;
+  readonly refused: Refusal | undefined;
+}
 
-const guardReasons = (candidates: readonly Candidate[]): DecisionReason[] =>
+/** What an agent holds every decision against before the bundle is asked, and which nothing in a bundle can widen. */
+export interface Bounds {
+  readonly guard: GuardSettings;
+  readonly managed: ManagedSettings;
+  /** What the host was opened with; managed settings may require something else. */
+  readonly policyInUse?: PolicyInUse;
+}
+
+const managedRefusal = (detail: ManagedDetail | undefined): Refusal | undefined =>
+  detail && { by: 'managed', code: detail === 'proof_required' ? detail : 'managed_denied', detail };
+
+/** Why managed settings refuse all of it, whatever the address. */
+const barred = (
+  base: PolicyInputBase,
+  { managed, policyInUse }: Bounds,
+  sequence: number | undefined,
+): Refusal | undefined =>
+  managedRefusal(
+    managed.barsRelay(base.relay.node) ??
+      (policyInUse && managed.barsPolicy(policyInUse)) ??
+      (sequence === undefined ? undefined : managed.barsSequence(sequence)) ??
+      managed.barsKeys(base),
+  );
+
+const refusal = (base: PolicyInputBase, address: string, { guard, managed }: Bounds): Refusal | undefined => {
+  const { host, port } = base.target;
+  const verdict = guardAddress(address, port, guard);
+  if (!verdict.ok) return { by: 'guard', code: verdict.code, detail: verdict.detail };
+  return managedRefusal(managed.barsTarget(host, port, address));
+};
+
+const refusalReasons = (candidates: readonly Candidate[]): DecisionReason[] =>
   candidates.flatMap(({ address, refused }) =>
     refused === undefined ? [] : [{ code: refused.code, args: { address, detail: refused.detail } }],
   );
 
 const shown = ({ address, refused }: Candidate): DecisionCandidate => ({
   address,
-  verdict: refused === undefined ? 'denied' : 'guard',
+  verdict: refused === undefined ? 'denied' : refused.by,
   reasons: refused === undefined ? [] : [refused.code],
 });
 
@@ -87,7 +120,7 @@ const merge = (
   const allowed = judged.filter(({ verdict }) => verdict?.allow === true);
   const allow = allowed.length > 0;
   const deciding = allow ? allowed.flatMap(({ verdict }) => verdict ?? []) : verdicts;
-  const reasons = [...unionReasons(deciding), ...(allow ? [] : guardReasons(candidates))];
+  const reasons = [...unionReasons(deciding), ...(allow ? [] : refusalReasons(candidates))];
   const publish = union(deciding.map(({ rules }) => rules.publish));
   const stream = union(deciding.map(({ rules }) => rules.stream));
   return {
@@ -116,25 +149,29 @@ const merge = (
 const kindOf = (base: PolicyInputBase): string =>
   `${base.connection.name} ${base.action === 'stream' ? (base.key?.principal ?? '') : 'publish'}`;
 
-/**
- * Decides one publish or stream over all addresses the target's name resolved to. Normalises the addresses,
- * asks the guard about each, then the engine about each that is left; nothing but an address that was allowed
- * may be dialled. Everything that goes wrong is a denial.
- * @param lane re-checks of live streams run behind opens
- * @throws AppError ERR_POLICY_ADDRESS when an address is none
- */
-export const decide = async (
-  host: Decider,
-  base: PolicyInputBase,
-  guard: GuardSettings,
-  lane: Lane = 'open',
-): Promise<Decision> => {
-  const addresses = normalizeCandidates(base.target.addresses);
-  const target = { host: base.target.host, port: base.target.port, addresses };
-  const normalized: PolicyInputBase = { ...base, target };
-  const input = canonicalInput(normalized);
-  const candidates = guarded(normalized, guard);
+/** A question with normalised addresses, and what is refused of it without asking the engine. */
+interface Judged {
+  readonly input: string;
+  readonly base: PolicyInputBase;
+  readonly candidates: readonly Candidate[];
+  readonly common: Pick<Decision, 'input' | 'generation' | 'eval_us' | 'bundle' | 'managed_sha256'>;
+  /** Set when nothing is left for the engine. */
+  readonly denied: Decision | undefined;
+  readonly deny: (by: DecidedBy, reason: CloseReason, reasons: readonly DecisionReason[]) => Decision;
+}
+
+const judge = (host: Decider, asked: PolicyInputBase, bounds: Bounds): Judged => {
+  const addresses = normalizeCandidates(asked.target.addresses);
+  const target = { host: asked.target.host, port: asked.target.port, addresses };
+  const base: PolicyInputBase = { ...asked, target };
+  const input = canonicalInput(base);
   const { active } = host;
+  const bar = barred(base, bounds, active?.sequence);
+  const candidates = addresses.map((address) => ({
+    address,
+    refused: bar ?? refusal(base, address, bounds),
+  }));
+  const { sha256 } = bounds.managed;
   const common = {
     input,
     generation: host.generation,
@@ -142,11 +179,12 @@ export const decide = async (
     ...(active === undefined
       ? {}
       : { bundle: { sha256: active.sha256, revision: active.revision, sequence: active.sequence } }),
+    ...(sha256 === undefined ? {} : { managed_sha256: sha256 }),
   };
-  const deny = (decidedBy: 'guard' | 'engine', reason: CloseReason, reasons: DecisionReason[]): Decision => ({
+  const deny: Judged['deny'] = (by, reason, reasons) => ({
     ...common,
     allow: false,
-    decided_by: decidedBy,
+    decided_by: by,
     reason,
     rule: null,
     rules: NO_RULES,
@@ -156,12 +194,53 @@ export const decide = async (
     allowed_addresses: [],
     candidates: candidates.map(shown),
   });
-  const open = candidates.filter(({ refused }) => refused === undefined);
-  if (open.length === 0) {
-    const first = candidates[0]?.refused?.code ?? 'dns_failure';
-    return deny('guard', first, guardReasons(candidates));
+  let denied: Decision | undefined;
+  if (bar !== undefined) {
+    denied = deny('managed', bar.code, [{ code: bar.code, args: { detail: bar.detail } }]);
+  } else if (candidates.every(({ refused }) => refused !== undefined)) {
+    const first = candidates[0]?.refused;
+    denied = deny(first?.by ?? 'guard', first?.code ?? 'dns_failure', refusalReasons(candidates));
   }
-  if (active === undefined) return deny('engine', 'no_bundle', [{ code: 'no_bundle', args: {} }]);
+  return { input, base, candidates, common, denied, deny };
+};
+
+/**
+ * The denial of a live stream that managed settings no longer allow over one of the addresses it uses, without asking
+ * the engine: a change cuts in its own tick. Undefined when they allow it.
+ * @throws AppError ERR_POLICY_ADDRESS when an address is none
+ */
+export const managedDenial = (
+  host: Decider,
+  base: PolicyInputBase,
+  bounds: Bounds,
+  addresses: readonly string[],
+): Decision | undefined => {
+  const { denied, candidates, deny } = judge(
+    host,
+    { ...base, target: { ...base.target, addresses } },
+    bounds,
+  );
+  if (denied?.decided_by === 'managed') return denied;
+  const refused = candidates.find((candidate) => candidate.refused?.by === 'managed')?.refused;
+  return refused && deny('managed', refused.code, refusalReasons(candidates));
+};
+
+/**
+ * Decides one publish or stream over all addresses the target's name resolved to. Normalises the addresses,
+ * asks managed settings and the guard about each, then the engine about each that is left; nothing but an address that
+ * was allowed may be dialled. Everything that goes wrong is a denial.
+ * @param lane re-checks of live streams run behind opens
+ * @throws AppError ERR_POLICY_ADDRESS when an address is none
+ */
+export const decideWithin = async (
+  host: Decider,
+  asked: PolicyInputBase,
+  bounds: Bounds,
+  lane: Lane = 'open',
+): Promise<Decision> => {
+  const { input, base, candidates, common, denied, deny } = judge(host, asked, bounds);
+  if (denied !== undefined) return denied;
+  if (host.active === undefined) return deny('engine', 'no_bundle', [{ code: 'no_bundle', args: {} }]);
   const { stale } = host;
   if (stale !== undefined) {
     const seconds = (ms: number | undefined): number | null =>
@@ -169,6 +248,7 @@ export const decide = async (
     const args = { age_seconds: seconds(stale.ageMs), max_age_seconds: seconds(stale.maxAgeMs) };
     return deny('engine', 'no_bundle', [{ code: 'bundle_stale', args }]);
   }
+  const open = candidates.filter(({ refused }) => refused === undefined);
   const request = { action: base.action, input, addresses: open.map(({ address }) => address) };
   const outcome = await host.evaluate(request, kindOf(base), lane);
   if (outcome.kind === 'failed') {
@@ -182,3 +262,11 @@ export const decide = async (
   }
   return { ...common, ...merge(candidates, outcome.verdicts, lane), eval_us: outcome.evalUs };
 };
+
+/** `decideWithin` where no settings of a machine apply: tools and their tests. */
+export const decide = (
+  host: Decider,
+  base: PolicyInputBase,
+  guard: GuardSettings,
+  lane: Lane = 'open',
+): Promise<Decision> => decideWithin(host, base, { guard, managed: ManagedSettings.absent }, lane);

@@ -36,7 +36,7 @@ export type DecidedBy = 'managed' | 'guard' | 'policy' | 'engine' | 'limit' | 'a
 
 export interface DecisionCandidate {
   readonly address: string;
-  readonly verdict: 'allowed' | 'denied' | 'guard';
+  readonly verdict: 'allowed' | 'denied' | 'guard' | 'managed';
   /** Reason codes, in the policy's order. */
   readonly reasons: readonly string[];
 }
@@ -66,6 +66,8 @@ export interface Decision {
   /** Canonical input that was evaluated, without `target.address`. */
   readonly input: string;
   readonly bundle?: DecisionBundle;
+  /** Hex SHA-256 of the managed settings that held; absent when there were none. */
+  readonly managed_sha256?: string;
   /** The host's generation when this was decided; compare with `host.generation` in the tick that registers. */
   readonly generation: number;
   /** Time inside the engine over all candidates, microseconds. */

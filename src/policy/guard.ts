@@ -1,6 +1,7 @@
 import { networkInterfaces } from 'node:os';
 import { addressText, isMapped, withoutZone } from '../runtime/index.ts';
 import { addressBytes, normalizeAddress } from './address.ts';
+import { type AddressRange, isInRange, parseRange } from './address-range.ts';
 
 export interface Endpoint {
   readonly address: string;
@@ -36,16 +37,11 @@ export type GuardDetail =
   | 'audit_database'
   | 'not_an_address';
 
-interface Range {
-  readonly bytes: readonly number[];
-  readonly bits: number;
+interface Range extends AddressRange {
   readonly detail: GuardDetail;
 }
 
-const range = (cidr: string, detail: GuardDetail): Range => {
-  const [address = '', bits = '0'] = cidr.split('/');
-  return { bytes: addressBytes(address), bits: Number(bits), detail };
-};
+const range = (cidr: string, detail: GuardDetail): Range => ({ ...parseRange(cidr), detail });
 
 /** Never a target. Link-local holds 169.254.169.254; the others are the metadata services of two clouds. */
 const REFUSED: readonly Range[] = [
@@ -85,18 +81,8 @@ const EMBEDDING: readonly { readonly within: Range; readonly at: readonly (reado
   { within: range('::ffff:0:0:0/96', 'embedded_ipv4'), at: [[12, 13, 14, 15]] },
 ];
 
-const inside = (bytes: readonly number[], { bytes: prefix, bits }: Range): boolean => {
-  if (bytes.length !== prefix.length) return false;
-  const whole = bits >> 3;
-  for (let index = 0; index < whole; index += 1) if (bytes[index] !== prefix[index]) return false;
-  const rest = bits & 7;
-  if (rest === 0) return true;
-  const shift = 8 - rest;
-  return (bytes[whole] ?? 0) >> shift === (prefix[whole] ?? 0) >> shift;
-};
-
 const isUnspecified = (address: string): boolean => address === '0.0.0.0' || address === '::';
-const isLoopback = (bytes: readonly number[]): boolean => LOOPBACK.some((entry) => inside(bytes, entry));
+const isLoopback = (bytes: readonly number[]): boolean => LOOPBACK.some((entry) => isInRange(bytes, entry));
 
 const isLocalAddress = (address: string, bytes: readonly number[]): boolean =>
   isLoopback(bytes) ||
@@ -127,7 +113,7 @@ const refuse = (code: 'guard_denied' | 'loop', detail: GuardDetail): GuardVerdic
 
 const guardPlain = (bytes: readonly number[], port: number, settings: GuardSettings): GuardVerdict => {
   const address = addressText(bytes);
-  const refused = REFUSED.find((entry) => inside(bytes, entry));
+  const refused = REFUSED.find((entry) => isInRange(bytes, entry));
   if (refused !== undefined) return refuse('guard_denied', refused.detail);
   if (settings.ownListeners.some((listener) => isEndpoint(address, bytes, port, listener))) {
     return refuse('loop', 'own_listener');
@@ -142,7 +128,7 @@ const guardPlain = (bytes: readonly number[], port: number, settings: GuardSetti
 
 /** An embedded address is refused wherever the plain one would be; loopback has no exception in this form. */
 const guardEmbedded = (bytes: readonly number[], port: number, settings: GuardSettings): boolean =>
-  EMBEDDING.filter(({ within }) => inside(bytes, within)).some(({ at }) =>
+  EMBEDDING.filter(({ within }) => isInRange(bytes, within)).some(({ at }) =>
     at.some((positions) => {
       const plain = positions.map((position) => bytes[position] ?? 0);
       return !guardPlain(plain, port, { ...settings, allowLoopbackPorts: new Set() }).ok;

@@ -11,7 +11,7 @@ export {
   type VerificationKey,
   verificationKey,
 } from './bundle/signature.ts';
-export { decide } from './decide.ts';
+export { type Bounds, decide, decideWithin, managedDenial } from './decide.ts';
 export type {
   Decision,
   DecisionBundle,
@@ -44,6 +44,10 @@ export {
   type PolicySource,
   type PolicyTime,
 } from './input.ts';
+export { type ManagedConfig, managedConfigSchema, parseManaged } from './managed/managed-config.ts';
+export { MANAGED_LOCATION, type ManagedLocation, readManagedFile } from './managed/managed-file.ts';
+export { type ManagedChange, ManagedHost, type ManagedStatus } from './managed/managed-host.ts';
+export { ManagedSettings, type PolicyInUse } from './managed/managed-settings.ts';
 export { Observations } from './replay/observed.ts';
 export { propose, type Proposal } from './replay/propose.ts';
 export { replayBundle } from './replay/bundle.ts';

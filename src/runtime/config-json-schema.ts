@@ -36,8 +36,11 @@ const loosen = (node: unknown): unknown => {
   return VARIABLE_TYPES.has(node['type']) ? { anyOf: [out, VARIABLE] } : out;
 };
 
-/** JSON Schema (draft 2020-12) of a configuration file as it is written, for editors. */
-export const configJsonSchema = (schema: ZodType, title: string): Json => {
+/**
+ * JSON Schema (draft 2020-12) of a configuration file as it is written, for editors.
+ * @param isSelfContained as for reading: neither variables nor `x_file` are legal
+ */
+export const configJsonSchema = (schema: ZodType, title: string, isSelfContained = false): Json => {
   const { $schema, ...rest } = toJSONSchema(schema, { io: 'input', unrepresentable: 'any' }) as Json;
-  return { $schema, title, ...(loosen(rest) as Json) };
+  return { $schema, title, ...((isSelfContained ? rest : loosen(rest)) as Json) };
 };

@@ -50,6 +50,8 @@ export interface ReadConfigOptions {
   readonly environment?: Readonly<Record<string, string | undefined>>;
   /** Keys (`tls.cert_file`) whose files must be readable for the configuration to be right. */
   readonly readableFiles?: readonly string[];
+  /** The file says everything itself: no variables, no overrides, no `*_file` in place of a value. */
+  readonly isSelfContained?: boolean;
 }
 
 type Path = readonly (string | number)[];
@@ -59,12 +61,14 @@ class Reading {
   readonly problems: ConfigProblem[] = [];
   readonly file: string;
   readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly isSelfContained: boolean;
   readonly #lines = new LineCounter();
   readonly #document: Document.Parsed;
 
-  constructor(file: string, text: string, environment: Readonly<Record<string, string | undefined>>) {
+  constructor(file: string, text: string, options: ReadConfigOptions) {
     this.file = file;
-    this.environment = environment;
+    this.isSelfContained = options.isSelfContained === true;
+    this.environment = this.isSelfContained ? {} : (options.environment ?? processEnvironment);
     this.#document = parseDocument(text, {
       lineCounter: this.#lines,
       prettyErrors: false,
@@ -159,7 +163,7 @@ const readSecret = (reading: Reading, file: string, path: Path): string | undefi
 
 /** Variables, paths, `*_file` and unknown keys of one place and everything below it. */
 const prepare = (reading: Reading, value: unknown, schema: ZodType | undefined, path: Path): unknown => {
-  if (typeof value === 'string') return substitute(reading, value, path);
+  if (typeof value === 'string') return reading.isSelfContained ? value : substitute(reading, value, path);
   if (Array.isArray(value)) {
     const item = schema === undefined ? undefined : itemSchema(schema);
     return value.map((entry, index) => prepare(reading, entry, item, [...path, index]));
@@ -171,7 +175,11 @@ const prepare = (reading: Reading, value: unknown, schema: ZodType | undefined, 
   for (const [key, entry] of Object.entries(value)) {
     const below = [...path, key];
     const secretKey = key.endsWith('_file') ? key.slice(0, -'_file'.length) : undefined;
-    const isSecret = secretKey !== undefined && known?.has(key) === false && known.has(secretKey);
+    const isSecret =
+      !reading.isSelfContained &&
+      secretKey !== undefined &&
+      known?.has(key) === false &&
+      known.has(secretKey);
     if (known?.has(key) === false && !isSecret) {
       const nearest = nearestKey(key, known.keys());
       const hint =
@@ -271,7 +279,7 @@ export const parseConfig = <T>(
   schema: ZodType<T>,
   options: ReadConfigOptions = {},
 ): T => {
-  const reading = new Reading(file, text, options.environment ?? processEnvironment);
+  const reading = new Reading(file, text, options);
   const raw = reading.values();
   reading.throwProblems();
   if (!isRecord(raw)) {

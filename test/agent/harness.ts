@@ -14,7 +14,12 @@ import { type Lookup, Resolver } from '../../src/agent/resolver.ts';
 import { type SlotLimits, SlotTable } from '../../src/agent/slots.ts';
 import type { StreamLink } from '../../src/agent/stream-link.ts';
 import type { AuditEventInput, Recorded } from '../../src/audit/index.ts';
-import type { Decision, GuardSettings, PolicyInputBase } from '../../src/policy/index.ts';
+import {
+  type Decision,
+  type GuardSettings,
+  ManagedSettings,
+  type PolicyInputBase,
+} from '../../src/policy/index.ts';
 import type { IncomingOpen, OpenMeta, PartyKey, SessionStream, StreamEnd } from '../../src/protocol/index.ts';
 import { type CloseReason, silentLogger, TimerWheel } from '../../src/runtime/index.ts';
 import { ManualClock } from '../support/manual-clock.ts';
@@ -138,6 +143,7 @@ export interface Harness {
   readonly audit: { record: (event: AuditEventInput) => Promise<Recorded> };
   readonly guard: { -readonly [Key in keyof GuardSettings]: GuardSettings[Key] };
   readonly sockets: FakeSocket[];
+  managed: ManagedSettings;
   /** Sockets connect by themselves, in a later turn. */
   isReachable: boolean;
   barredBy: CloseReason | undefined;
@@ -304,6 +310,7 @@ export const makeHarness = (options: HarnessOptions = {}): Harness => {
     denials: new DenialGate(clock),
     limits: () => ({ openTimeoutMs: 15_000, connectTimeoutMs: 5_000 }),
     guard: () => guard,
+    managed: () => harness.managed,
     now: () => ({ time: time(clock.nowMs()), managed: { require_proof: false } }),
     barred: () => harness.barredBy,
   });
@@ -323,6 +330,7 @@ export const makeHarness = (options: HarnessOptions = {}): Harness => {
     audit,
     guard,
     sockets,
+    managed: ManagedSettings.absent,
     isReachable: true,
     barredBy: undefined,
   };

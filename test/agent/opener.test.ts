@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { test } from 'node:test';
+import { ManagedSettings, parseManaged } from '../../src/policy/index.ts';
 import { AppError } from '../../src/runtime/index.ts';
 import { ADDRESS, allow, deny, FakeIncoming, makeHarness, openOne, PORT } from './harness.ts';
 
@@ -174,6 +175,18 @@ test('an address that the guard refuses is not dialled even when it was allowed'
   const incoming = await openOne(harness);
   assert.equal(incoming.refusal?.code, 'guard_denied');
   assert.deepEqual(dialled(harness.trace.lines), []);
+});
+
+test('an address that managed settings do not designate is not dialled even when it was allowed', async () => {
+  const harness = makeHarness();
+  const config = parseManaged('designated: [10.1.2.4:5432]', 'f');
+  harness.policy.answer = (base) =>
+    Promise.resolve(allow(base, 1, { allowed_addresses: [ADDRESS, '10.1.2.4'] }));
+  harness.managed = ManagedSettings.inForce(config, 'ab'.repeat(32));
+  await openOne(harness);
+  assert.deepEqual(dialled(harness.trace.lines), ['connect 10.1.2.4:5432']);
+  harness.policy.answer = (base) => Promise.resolve(allow(base, 1, { allowed_addresses: [ADDRESS] }));
+  assert.equal((await openOne(harness, { id: 'second' })).refusal?.code, 'managed_denied');
 });
 
 test('only addresses that were evaluated and allowed are dialled, in their order', async () => {

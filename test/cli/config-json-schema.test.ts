@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js';
@@ -49,5 +49,30 @@ test('the schema takes what the reader takes: secrets in files, and variables', 
   assert.ok(!validate(gateway({ connection_string: 'Endpoint=…', listen: 7 })));
   const unknown = await sallyport(['check', '--schema', 'postgres']);
   assert.equal(unknown.code, 2);
-  assert.match(unknown.stderr, /--schema is relay, agent or gateway, not "postgres"/);
+  assert.match(unknown.stderr, /--schema is relay, agent, gateway or managed, not "postgres"/);
+});
+
+test('the schema of managed settings takes neither variables nor secrets in files, as its reader does', async () => {
+  const { stdout } = await sallyport(['check', '--schema', 'managed']);
+  const validate = compile(stdout);
+  assert.ok(validate({}), JSON.stringify(validate.errors));
+  assert.ok(validate({ connections: 'disabled', relays: ['r.example'], designated: ['10.0.0.0/8:5432'] }));
+  assert.ok(validate({ signing_keys: [{ id: 'a', algorithm: 'ES256', public_key: 'PEM' }] }));
+  assert.ok(!validate({ signing_keys: [{ id: 'a', algorithm: 'ES256', public_key_file: 'key' }] }));
+  assert.ok(!validate({ require_proof: '${PROOF}' }));
+  assert.ok(!validate({ conections: 'disabled' }));
+});
+
+test('check tells managed settings by their keys and shows every problem at its place', async (t) => {
+  const file = join(temporaryDirectory(t, 'managed'), 'draft.yaml');
+  writeFileSync(file, 'connections: enabled\nrelays: [relay.example.com]\ndesignated: [db.internal:5432]\n');
+  const good = await sallyport(['check', '-c', file, '--json']);
+  assert.equal(good.code, 0, good.stderr);
+  assert.deepEqual(JSON.parse(good.stdout), { ok: true, kind: 'managed', problems: [] });
+  writeFileSync(file, 'connections: enabled\ndesignate: [db.internal:5432]\nrelays: [a b]\n');
+  const bad = await sallyport(['check', '-c', file]);
+  assert.equal(bad.code, 2);
+  assert.match(bad.stdout, /draft\.yaml:2:1: unknown key "designate"; did you mean designated\?/);
+  assert.match(bad.stdout, /draft\.yaml:3:10: relays\.0: a host name or address, without a port/);
+  assert.match(bad.stdout, /read as a managed configuration/);
 });

@@ -32,6 +32,7 @@ import {
   LinkError,
   type NodeLoginOptions,
 } from '../../src/protocol/index.ts';
+import { ManagedSettings } from '../../src/policy/index.ts';
 import { RelayNode } from '../../src/relay/relay-node.ts';
 import { silentLogger, TimerWheel, uuidv7 } from '../../src/runtime/index.ts';
 import { allow } from '../agent/harness.ts';
@@ -418,6 +419,7 @@ export class MemoryWorld implements Wires {
       limits: () => ({ openTimeoutMs: 60_000, connectTimeoutMs: 60_000 }),
       guard: () => ({ allowLoopbackPorts: new Set(), ownListeners: [], allowAuditDatabase: false }),
       now,
+      managed: () => ManagedSettings.absent,
       barred: () => undefined,
     });
     return new AgentConnector({
@@ -436,6 +438,7 @@ export class MemoryWorld implements Wires {
       streams: this.#agentStreams,
       metrics,
       barred: () => undefined,
+      managed: () => undefined,
       open: (incoming, link) => opener.open(incoming, link),
       health: () => ({}),
       login: (options) => this.#login('agent', options),

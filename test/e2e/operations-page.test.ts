@@ -41,8 +41,9 @@ test('every command of docs/operations.md, in the order of the page, in a deploy
     SALLYPORT_ADMIN_URL: deployment.adminUrl,
     SALLYPORT_ADMIN_TOKEN_FILE: join(directory, 'owner.token'),
   };
-  const [shop] = blocks('yaml');
+  const [shop, managed] = blocks('yaml');
   writeFileSync(join(directory, 'shop.yaml'), shop ?? '');
+  writeFileSync(join(directory, 'managed.yaml'), managed ?? '');
   const json = async <T>(...args: string[]): Promise<T> => {
     const ran = await sallyport(['--json', ...args], { cwd: directory, env });
     assert.equal(ran.code, 0, ran.stderr);

@@ -21,8 +21,8 @@ export const pastOptions = (command: Command, since = '30d'): Command =>
     )
     .option('--until <time>', 'and before this; default: now');
 
-/** Codes of the guard in code: they stand in a denial beside those of policy, and no policy answers with them. */
-const GUARD_CODES = new Set(['guard_denied', 'loop']);
+/** Codes of the guard and of managed settings: they stand in a denial beside those of policy, and no policy answers with them. */
+const GUARD_CODES = new Set(['guard_denied', 'loop', 'managed_denied']);
 
 const pastOf = ({ eventId, at, action, connection, data }: RecordedDecision): PastDecision => ({
   eventId,
@@ -36,7 +36,7 @@ const pastOf = ({ eventId, at, action, connection, data }: RecordedDecision): Pa
   reasons: (data.reasons ?? []).map(({ code }) => code).filter((code) => !GUARD_CODES.has(code)),
   input: data.input,
   addresses: (data.candidates ?? [])
-    .filter(({ verdict }) => verdict !== 'guard')
+    .filter(({ verdict }) => verdict === 'allowed' || verdict === 'denied')
     .map(({ address }) => address),
   allowedAddresses: (data.candidates ?? [])
     .filter(({ verdict }) => verdict === 'allowed')

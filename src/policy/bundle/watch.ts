@@ -10,8 +10,9 @@ const LOOK_PERIOD_MS = 5_000;
 
 const fingerprint = async (file: string): Promise<string> => {
   try {
-    const { mtimeMs, size, ino } = await stat(file);
-    return `${String(mtimeMs)} ${String(size)} ${String(ino)}`;
+    // The change time moves with the owner and the mode as well.
+    const { ctimeMs, mtimeMs, size, ino } = await stat(file);
+    return [ctimeMs, mtimeMs, size, ino].join(' ');
   } catch {
     return 'absent';
   }
