@@ -1,6 +1,5 @@
 import { z } from 'zod';
-import { SIGNATURE_ALGORITHMS, verificationKey } from '../policy/index.ts';
-import { messageOf } from '../runtime/index.ts';
+import { bundleKeySchema } from '../policy/index.ts';
 
 /** Longest connection, agent and gateway name (product.md: `[a-z0-9-]{1,63}`). */
 const NAME = /^[a-z0-9-]{1,63}$/;
@@ -18,7 +17,6 @@ export const DEFAULT_CONNECT_TIMEOUT_SECONDS = 5;
 export const DEFAULT_DRAIN_SECONDS = 30;
 /** Keys that sign bundles: today's, and those that take over or give way. */
 const MAX_BUNDLE_KEYS = 16;
-const MAX_KEY_ID = 128;
 /** `bundle_url` is asked again after a random time between these. */
 const DEFAULT_MIN_POLL_SECONDS = 30;
 const DEFAULT_MAX_POLL_SECONDS = 60;
@@ -60,21 +58,6 @@ const connectionSchema = z.strictObject({
   /** Pins the target: whatever the relay says, only this `host:port` is published. */
   target: z.string().optional(),
 });
-
-/** A public key whose signatures of bundles count, `public_key_file` or its text. */
-const bundleKeySchema = z
-  .strictObject({
-    id: z.string().min(1).max(MAX_KEY_ID),
-    algorithm: z.enum(SIGNATURE_ALGORITHMS),
-    public_key: z.string().min(1),
-  })
-  .superRefine(({ id, algorithm, public_key }, context) => {
-    try {
-      verificationKey(id, algorithm, public_key);
-    } catch (error) {
-      context.addIssue({ code: 'custom', path: ['public_key'], message: messageOf(error) });
-    }
-  });
 
 const isLoopback = (host: string): boolean =>
   host === 'localhost' || host === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(host);

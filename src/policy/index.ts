@@ -5,6 +5,7 @@ export {
   type DevelopmentConnection,
   type DevelopmentOptions,
 } from './bundle/development.ts';
+export { bundleKeySchema, MAX_KEY_ID } from './bundle/key-schema.ts';
 export {
   SIGNATURE_ALGORITHMS,
   type SignatureAlgorithm,

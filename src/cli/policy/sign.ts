@@ -6,6 +6,7 @@ import {
   type BundleSigner,
   commandSigner,
   keySigner,
+  MAX_KEY_ID,
   SIGNATURE_ALGORITHMS,
   type SignatureAlgorithm,
   signBundle,
@@ -25,7 +26,6 @@ interface SignFlags {
 
 /** Bundles hold no secret: whoever runs the agent may read them. */
 const BUNDLE_MODE = 0o644;
-const MAX_KEY_ID = 128;
 
 const usage = (what: string, cause?: unknown): AppError<CliErrorCode> =>
   new AppError('ERR_CLI_USAGE', what, { cause });

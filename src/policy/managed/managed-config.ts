@@ -1,6 +1,6 @@
 import { isAbsolute, resolve } from 'node:path';
 import { z } from 'zod';
-import { SIGNATURE_ALGORITHMS, verificationKey } from '../bundle/signature.ts';
+import { bundleKeySchema } from '../bundle/key-schema.ts';
 import { messageOf, parseConfig } from '../../runtime/index.ts';
 import { hostName, parseDesignated } from './designated.ts';
 
@@ -10,7 +10,6 @@ export const MAX_DESIGNATED = 1_000;
 export const MAX_MANAGED_RELAYS = 256;
 /** Keys that sign bundles: today's, and those that take over or give way. */
 const MAX_SIGNING_KEYS = 16;
-const MAX_KEY_ID_LENGTH = 128;
 /** Longest host name (RFC 1035 §2.3.4). */
 const MAX_HOST_LENGTH = 253;
 
@@ -43,21 +42,6 @@ const bundleSchema = z
   })
   .refine(({ file, url }) => (file === undefined) !== (url === undefined), 'give either file or url');
 
-const signingKeySchema = z
-  .strictObject({
-    id: z.string().min(1).max(MAX_KEY_ID_LENGTH),
-    algorithm: z.enum(SIGNATURE_ALGORITHMS),
-    /** PEM, in the file itself: what another file says might be somebody else's word. */
-    public_key: z.string().min(1),
-  })
-  .superRefine(({ id, algorithm, public_key }, context) => {
-    try {
-      verificationKey(id, algorithm, public_key);
-    } catch (error) {
-      context.addIssue({ code: 'custom', path: ['public_key'], message: messageOf(error) });
-    }
-  });
-
 /** managed.yaml: what the administrator of a machine decides over every agent.yaml on it. Absent = not restricted. */
 export const managedConfigSchema = z.strictObject({
   /** `disabled`: no stream, no data link, nothing published, no relay dialled. */
@@ -67,9 +51,12 @@ export const managedConfigSchema = z.strictObject({
   /** `host:port` or `CIDR:port`: the targets that any bundle may allow; an empty list: none. */
   designated: z.array(designatedSchema).max(MAX_DESIGNATED).optional(),
   bundle: bundleSchema.optional(),
-  /** Only bundles signed by one of these decide; `require_signed: false` of agent.yaml is overridden. */
+  /**
+   * Only bundles signed by one of these decide; `require_signed: false` of agent.yaml is overridden. PEM in this file
+   * itself: what another file says might be somebody else's word.
+   */
   signing_keys: z
-    .array(signingKeySchema)
+    .array(bundleKeySchema)
     .min(1)
     .max(MAX_SIGNING_KEYS)
     .refine((keys) => new Set(keys.map(({ id }) => id)).size === keys.length, 'each key needs its own id')
