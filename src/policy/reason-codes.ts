@@ -84,6 +84,13 @@ const AGENT: readonly Omit<ReasonCode, 'by'>[] = [
     remedy: 'Its log and status say why the bundle was refused; `sallyport policy inspect` shows a bundle.',
   },
   {
+    code: 'bundle_stale',
+    meaning:
+      'The bundle server has been silent for longer than `max_bundle_age_seconds`; `args.age_seconds` says how long.',
+    remedy:
+      'Bring the server back, or the network to it: the next answer opens everything again. `sallyport policy status` has its last error.',
+  },
+  {
     code: 'policy_error',
     meaning: 'The policy threw, or answered something that is no decision; `args.detail` says what.',
     remedy: 'Make the recorded input a vector, and run `sallyport policy test`.',
