@@ -79,6 +79,11 @@ const AGENT: readonly Omit<ReasonCode, 'by'>[] = [
     remedy: 'Correct the target of the connection.',
   },
   {
+    code: 'managed_denied',
+    meaning: 'The managed settings of the machine do not allow it; `args.detail` says which of them.',
+    remedy: 'No bundle can allow it. Ask who administers the machine: `/etc/sallyport/managed.yaml`.',
+  },
+  {
     code: 'no_bundle',
     meaning: 'The agent has no good bundle, and denies everything.',
     remedy: 'Its log and status say why the bundle was refused; `sallyport policy inspect` shows a bundle.',
