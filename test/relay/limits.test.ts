@@ -307,6 +307,10 @@ test('all addresses together have maxUnknown connections that did not show what 
   const after = await from('127.0.0.4');
   const probe = connectTls({ socket: after, rejectUnauthorized: false, ALPNProtocols: ['sp.probe'] });
   const [line] = (await once(probe, 'data')) as [Buffer];
-  assert.equal(line.toString(), `SALLYPORT/1 node ${HOST}\n`, 'and then others are served again');
+  assert.equal(
+    line.toString(),
+    `SALLYPORT/1 node ${HOST}\nSALLYPORT/1 run run-1\n`,
+    'and then others are served again',
+  );
   probe.destroy();
 });
