@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { test } from 'node:test';
+import { createLinkCertificate, systemClock } from '../../src/runtime/index.ts';
 import {
   closeAll,
   credential,
@@ -96,6 +97,50 @@ test('the carriers of a revoked key are reset, with data in flight behind slow r
   );
   assert.ok(codes.includes('ECONNRESET'));
   await closeAll(relay, ends.agent, ends.gateway);
+});
+
+test("a revoked Listen key takes its agent's links; another agent's link and offers go on", async () => {
+  const relay = await startRelayNode();
+  relay.control.addKey('k_listen2', 'db', ['Listen']);
+  const ends = await startEnds(relay);
+  const ended = await openLink(relay, ends);
+  const second = new TestLogin(relay.config, 'agent', 'agent-2', [credential('k_listen2', 'db')]);
+  const certificate = await createLinkCertificate('agent-2', systemClock);
+  second.login.start();
+  await second.until('onAttached');
+  await second.login.publish('db', 'h-k_listen2', certificate.spki);
+  const request = { cred: ends.cred, connection: 'db', spki: ends.gatewayCertificate.spki };
+  const offer = await ends.gateway.login.requestLink({ ...request, exclude: [ends.agent.instance] });
+  assert.ok(!('refused' in offer));
+  const agentOffer = await second.until('onOffer', ({ link_id }) => link_id === offer.link_id);
+  const own = { name: 'agent-2', instance: second.instance };
+  const gatewayOwn = { name: 'gateway-1', instance: ends.gateway.instance };
+  const [gatewayPeer, agentPeer] = await Promise.all([
+    openSide('gateway', relay, offer, ends.gatewayCertificate, gatewayOwn),
+    openSide('agent', relay, agentOffer, certificate, own),
+  ]);
+  ignoreErrors(ended.agentPeer, ended.gatewayPeer);
+  const closed = Promise.all([
+    once(ended.agentPeer.raw, 'close'),
+    once(ended.gatewayPeer.raw, 'close'),
+    ends.agent.until('onRevoked'),
+  ]);
+  ended.agentPeer.duplex.resume();
+  ended.gatewayPeer.duplex.resume();
+
+  relay.control.revoke('k_listen');
+  assert.deepEqual(
+    relay.node.live.links().map(({ link_id }) => link_id),
+    [offer.link_id],
+  );
+  await closed;
+  agentPeer.duplex.write('still here');
+  const [chunk] = (await once(gatewayPeer.duplex.resume(), 'data')) as [Buffer];
+  assert.equal(chunk.toString(), 'still here');
+  const next = await ends.gateway.login.requestLink({ ...request, exclude: [] });
+  assert.ok(!('refused' in next));
+  assert.equal(next.peer.instance, second.instance, 'only the other agent is offered');
+  await closeAll(relay, ends.agent, ends.gateway, second);
 });
 
 test('a revocation that falls into a handshake, an attach or a joining wins', async () => {
