@@ -1,6 +1,13 @@
 import { readFileSync } from 'node:fs';
 import { isOneTimeCode } from '../../identity/index.ts';
-import { AppError, isAppError, messageOf, writeFileAtomically } from '../../runtime/index.ts';
+import {
+  AppError,
+  isAppError,
+  messageOf,
+  sleep,
+  systemClock,
+  writeFileAtomically,
+} from '../../runtime/index.ts';
 import type { ManageErrorCode } from './errors.ts';
 
 /** What a one-time code is exchanged with. */
@@ -11,8 +18,22 @@ export interface Exchange {
   readonly ask: (code: string) => Promise<{ readonly token: string }>;
 }
 
+/** How long the command that exchanged a code may take to write its token. */
+const WRITTEN_WITHIN_MS = 2_000;
+const LOOK_EVERY_MS = 50;
+
 const refused = (message: string, cause?: unknown): AppError<ManageErrorCode> =>
   new AppError('ERR_MANAGE_REFUSED', message, { cause });
+
+/** Who exchanged the code first has its token in the file a moment after the relay refuses the code to others. */
+const writtenByAnother = async (tokenFile: string): Promise<string | undefined> => {
+  for (let waitedMs = 0; ; waitedMs += LOOK_EVERY_MS) {
+    const now = readFileSync(tokenFile, 'utf8').trim();
+    if (!isOneTimeCode(now)) return now;
+    if (waitedMs >= WRITTEN_WITHIN_MS) return undefined;
+    await sleep(systemClock, LOOK_EVERY_MS);
+  }
+};
 
 /**
  * The token to use: what was given or, when that is a one-time code, what it is exchanged for. The token takes the
@@ -30,9 +51,9 @@ export const exchangedToken = async (given: string, exchange: Exchange): Promise
   try {
     ({ token } = await ask(given));
   } catch (error) {
-    const now = isAppError(error, 'ERR_MANAGE_REFUSED') ? readFileSync(tokenFile, 'utf8').trim() : given;
-    if (now !== given && !isOneTimeCode(now)) return now;
     if (!isAppError(error, 'ERR_MANAGE_REFUSED')) throw error;
+    const token = await writtenByAnother(tokenFile);
+    if (token !== undefined) return token;
     const remedy = '`sallyport token owner-code -c relay.yaml` makes another';
     throw refused(`the one-time code in ${tokenFile} was used or has expired: ${remedy}`, error);
   }
