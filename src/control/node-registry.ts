@@ -23,6 +23,9 @@ export interface NodeParties {
   readonly gateways: number;
 }
 
+/** Most nodes that the preview of a revocation counts. */
+export const MAX_PREVIEWED_NODES = 1_000;
+
 /** Where a node's ends dial it. */
 export interface PublicAddress {
   /** In any case; names are compared without it. */

@@ -2,11 +2,8 @@ import { type AgentRecord, listAgents } from './agent-registry.ts';
 import { appendEvent } from './change-event.ts';
 import type { ControlContext } from './context.ts';
 import { type AckWaiters, awaitEnforcement, type EnforcementResult } from './enforcement-wait.ts';
-import { listNodes } from './node-registry.ts';
+import { listNodes, MAX_PREVIEWED_NODES } from './node-registry.ts';
 import { revocationOfAgent, writeRevocation } from './revocation-store.ts';
-
-/** Most nodes that the preview of a revocation counts. */
-const MAX_NODES = 1_000;
 
 /** Installations of one name that a preview counts. */
 const MAX_PREVIEWED = 10_000;
@@ -81,7 +78,7 @@ export const previewAgentRevocation = async (
 ): Promise<RevokeAgentResult & { readonly dry_run: true; readonly logins: number }> => {
   const startMs = context.clock.monotonicMs();
   const installations = await installationsOf(context, subject);
-  const nodes = await listNodes(context, '', MAX_NODES);
+  const nodes = await listNodes(context, '', MAX_PREVIEWED_NODES);
   return {
     dry_run: true,
     agent: subject.agent,

@@ -3,12 +3,9 @@ import { type AckWaiters, awaitEnforcement, type EnforcementResult } from './enf
 import { findKey } from './key-store.ts';
 import { keyUnknown } from './key-rotation.ts';
 import type { LiveState } from './live-state.ts';
-import { listNodes } from './node-registry.ts';
+import { listNodes, MAX_PREVIEWED_NODES } from './node-registry.ts';
 import type { KeyRecord } from './records.ts';
 import { revocationOfKey, revokeAllKeys } from './revocation-store.ts';
-
-/** Most nodes that the preview of a revocation counts. */
-const MAX_NODES = 1_000;
 
 /** What revoking a key did. */
 export interface RevokeResult extends EnforcementResult {
@@ -46,7 +43,7 @@ export const previewRevocation = async (
   const startMs = context.clock.monotonicMs();
   const key = await findKey(context, context.database, keyId);
   if (key === undefined) throw keyUnknown(keyId);
-  const nodes = await listNodes(context, '', MAX_NODES);
+  const nodes = await listNodes(context, '', MAX_PREVIEWED_NODES);
   const links = live.links().filter((link) => link.sender_key_id === keyId || link.listener_key_id === keyId);
   const streams = (await live.streams()).filter(
     (stream) =>
