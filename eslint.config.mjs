@@ -9,7 +9,7 @@ const wrapped = [
 ];
 
 export default tseslint.config(
-  { ignores: ['node_modules', 'dist', '.tools', '.cache', 'coverage', '**/*.mjs', '**/*.cjs'] },
+  { ignores: ['node_modules', 'dist', 'dist-test', '.tools', '.cache', 'coverage', '**/*.mjs', '**/*.cjs'] },
   ...tseslint.configs.strictTypeChecked,
   {
     languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },

@@ -7,6 +7,7 @@ import { Generator, startTarget } from './load/generator.ts';
 import { describeMachine } from './machine.ts';
 import { summarizeProfiles } from './profile.ts';
 import { type ScenarioResult, type Series, tableOf } from './results.ts';
+import { measureActivation } from './scenarios/activation.ts';
 import { measureRevocation } from './scenarios/revocation.ts';
 import { measureRevocationOverNodes } from './scenarios/revocation-nodes.ts';
 import type { Measurement, ProductScenario, Scenario } from './scenarios/scenario.ts';
@@ -33,6 +34,13 @@ const PRODUCT_SCENARIOS: readonly ProductScenario[] = [
       'from the revoke request to the last byte of each of 500 moving streams, at the later of both ends; two relay nodes, 20 revocations, 500 more streams on another key',
     headline: { metric: 'p99_ms', better: 'lower' },
     measureProduct: measureRevocationOverNodes,
+  },
+  {
+    name: 'activation',
+    description:
+      '10,000 live streams, a signed policy that denies 300 of them: from its activation to each reset, ping meanwhile; then one that would close 3,000, held and confirmed',
+    headline: { metric: 'reset_max_ms', better: 'lower' },
+    measureProduct: measureActivation,
   },
   {
     name: 'start-up',

@@ -1,159 +1,102 @@
-// Cost of a policy decision through the engine pool: latency at a fixed rate, and the highest rate.
-//   node --import tsx bench/policy-process.ts [GRANTS] [RATE] [SECONDS]
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import {
-  decide,
-  DEFAULT_BUNDLE_FILE,
-  developmentBundle,
-  type GuardSettings,
-  PolicyHost,
-  type PolicyInputBase,
-} from '../src/policy/index.ts';
-import { silentLogger, systemClock } from '../src/runtime/index.ts';
+// Cost of a policy decision through the engine pool, beside OPA's own server over the same policy and inputs:
+//   node --import tsx bench/policy-process.ts [--rate 1000] [--seconds 4] [--only grants:10000,rules:1000]
+// Every size runs in a process of its own, so that its memory is its own.
+import { spawn } from 'node:child_process';
+import { parseArgs } from 'node:util';
+import { fileURLToPath } from 'node:url';
+import { describeMachine } from './machine.ts';
+import { measureSize, type SizeResult } from './policy/size.ts';
 
-const [grants = 10_000, rate = 1_000, seconds = 5] = process.argv.slice(2).map(Number);
-const CONNECTION = 'orders';
-const MAX_IN_FLIGHT = 256;
+const SELF = fileURLToPath(import.meta.url);
+const SIZES = ['grants:100', 'grants:10000', 'grants:100000', 'rules:10', 'rules:1000', 'rules:5000'];
 
-const directory = mkdtempSync(join(tmpdir(), 'sallyport-bench-'));
-const bundleFile = join(directory, 'bundle.tar.gz');
-const dataFile = join(directory, 'grants.json');
-const target = { host: 'db.example', port: 5432 };
-
-const principal = (number: number): string => `app-${String(number)}`;
-const grant = (number: number): object => ({
-  id: `grant-${String(number)}`,
-  owner: 'bench',
-  expires: '2099-12-31',
-  target,
-  sources: ['203.0.113.0/24'],
-  limits: { max_seconds: 3_600 },
-});
-const byPrincipal = Object.fromEntries(
-  Array.from({ length: grants }, (_, at) => [principal(at), [grant(at)]]),
-);
-writeFileSync(dataFile, JSON.stringify({ [CONNECTION]: byPrincipal }));
-const connections = [{ name: CONNECTION, ...target }];
-writeFileSync(bundleFile, developmentBundle(readFileSync(DEFAULT_BUNDLE_FILE), connections));
-
-const party = (name: string, claim: string): NonNullable<PolicyInputBase['key']> => ({
-  kind: 'sas',
-  id: 'k_bench',
-  principal: name,
-  // Another auth-rule than the principal, so that the development rule does not match and the grant decides.
-  auth_rule: 'bench',
-  slot: 'primary',
-  claims: [claim],
-  proved_by: 'relay',
-});
-
-const inputOf = (number: number): PolicyInputBase => ({
-  v: 1,
-  action: 'stream',
-  namespace: 'relay.example.com',
-  connection: { name: CONNECTION, id: 'c_bench', labels: {} },
-  target: { ...target, addresses: ['10.1.2.3'] },
-  key: party(principal(number % grants), 'Send'),
-  listener: party('defaultListener', 'Listen'),
-  source: {
-    gateway: 'gw',
-    gateway_proved: false,
-    address: '203.0.113.9',
-    claimed: { address: '10.0.0.1', port: 5 },
-  },
-  agent: { name: 'agent', instance: 'i', labels: { site: 'bench' }, version: '0' },
-  relay: { node: 'n1' },
-  link: { id: 'l', carrier: 'tcp' },
-  stream: { id: `s-${String(number)}`, kind: 'tcp', attempt: 1 },
-  usage: { principal: { streams: 1 }, connection: { streams: 1 }, agent: { streams: 1 } },
-  managed: { require_proof: false },
-  time: {
-    unix_ms: 1_800_000_000_000,
-    rfc3339: '2027-01-15T08:00:00Z',
-    local: { date: '2027-01-15', weekday: 'fri', hour: 9, minute: 0, zone: 'Europe/Berlin' },
+const { values } = parseArgs({
+  options: {
+    rate: { type: 'string', default: '1000' },
+    seconds: { type: 'string', default: '4' },
+    only: { type: 'string', default: SIZES.join(',') },
+    size: { type: 'string' },
   },
 });
 
-const guard: GuardSettings = { allowLoopbackPorts: new Set(), ownListeners: [], allowAuditDatabase: false };
+/** One size in a process of its own. */
+const measureApart = (size: string): Promise<SizeResult> =>
+  new Promise((resolve, reject) => {
+    const args = [SELF, '--size', size, '--rate', values.rate, '--seconds', values.seconds];
+    const child = spawn(process.execPath, ['--import', import.meta.resolve('tsx'), ...args], {
+      stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+    });
+    let out = '';
+    child.stdout?.on('data', (chunk: Buffer) => (out += chunk.toString()));
+    child.once('close', (code) => {
+      if (code === 0) resolve(JSON.parse(out) as SizeResult);
+      else reject(new Error(`${size} ended with ${String(code)}`));
+    });
+  });
 
-const loadedMs = performance.now();
-const host = await PolicyHost.open({
-  source: { file: bundleFile },
-  dataFile,
-  clock: systemClock,
-  logger: silentLogger,
-});
-const openMs = performance.now() - loadedMs;
-
-let number = 0;
-let denied = 0;
-const evalUs: number[] = [];
-const ask = async (): Promise<number> => {
-  const startedMs = performance.now();
-  const decision = await decide(host, inputOf((number += 1)), guard);
-  if (!decision.allow) denied += 1;
-  else evalUs.push(decision.eval_us);
-  return (performance.now() - startedMs) * 1_000;
+/** How a cost grows with the size, from the smallest to the largest: 0 not at all, 1 in step. */
+const exponentOf = (some: readonly SizeResult[], of: (result: SizeResult) => number): string => {
+  const first = some[0];
+  const last = some.at(-1);
+  if (first === undefined || last === undefined || first === last) return '';
+  return (Math.log(of(last) / of(first)) / Math.log(last.count / first.count)).toFixed(2);
 };
 
-const percentile = (sorted: readonly number[], share: number): number =>
-  Math.round(sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN);
+const row = (cells: readonly (string | number)[]): void => console.log(`| ${cells.join(' | ')} |`);
 
-/** Arrivals in a Poisson process of a fixed mean rate; whatever falls due in one loop turn starts together. */
-const atRate = async (perSecond: number, forMs: number): Promise<number[]> => {
-  const latencies: number[] = [];
-  const pending: Promise<void>[] = [];
-  const gapMs = (): number => (-Math.log(1 - Math.random()) * 1_000) / perSecond;
-  const beganMs = performance.now();
-  let dueMs = beganMs + gapMs();
-  while (performance.now() - beganMs < forMs) {
-    while (dueMs <= performance.now()) {
-      pending.push(ask().then((us) => void latencies.push(us)));
-      dueMs += gapMs();
-    }
-    await new Promise((resolve) => setImmediate(resolve));
+const print = (results: readonly SizeResult[]): void => {
+  const head = [
+    ...['size', 'pool p50 µs', 'p99 µs', 'OPA p50 µs', 'p99 µs', 'pool / OPA p50', 'p99'],
+    ...['engine p50 µs', 'overloads', 'activation ms', 'OPA ready ms', 'memory MiB', 'OPA memory MiB'],
+  ];
+  row(head);
+  row(head.map(() => '---'));
+  for (const {
+    kind,
+    count,
+    pool,
+    opa,
+    engineP50Us,
+    overloads,
+    activationMs,
+    opaReadyMs,
+    ...rest
+  } of results) {
+    row([
+      `${count.toLocaleString('en-US')} ${kind}`,
+      ...[pool.p50Us, pool.p99Us, opa.p50Us, opa.p99Us],
+      (pool.p50Us / opa.p50Us).toFixed(2),
+      (pool.p99Us / opa.p99Us).toFixed(2),
+      ...[engineP50Us, overloads, activationMs, opaReadyMs, rest.memoryMib, rest.opaMemoryMib],
+    ]);
   }
-  await Promise.all(pending);
-  return latencies.sort((a, b) => a - b);
+  for (const kind of ['grants', 'rules']) {
+    const some = results.filter((result) => result.kind === kind);
+    const growth = {
+      p50: exponentOf(some, ({ pool }) => pool.p50Us),
+      activation: exponentOf(some, ({ activationMs }) => activationMs),
+      memory: exponentOf(some, ({ memoryMib }) => memoryMib),
+    };
+    if (growth.p50 !== '') console.log(`growth exponent over ${kind}: ${JSON.stringify(growth)}`);
+  }
 };
 
-const atFullRate = async (forMs: number): Promise<number> => {
-  const beganMs = performance.now();
-  let count = 0;
-  const loop = async (): Promise<void> => {
-    while (performance.now() - beganMs < forMs) {
-      await ask();
-      count += 1;
-    }
-  };
-  await Promise.all(Array.from({ length: MAX_IN_FLIGHT }, loop));
-  return Math.round((count * 1_000) / (performance.now() - beganMs));
-};
-
-await atRate(rate, 1_000);
-evalUs.length = 0;
-const latencies = await atRate(rate, seconds * 1_000);
-const engineUs = [...evalUs].sort((a, b) => a - b);
-const usage = process.cpuUsage();
-const perSecond = await atFullRate(seconds * 1_000);
-const used = process.cpuUsage(usage);
-const result = {
-  node: process.version,
-  grants,
-  rate,
-  open_ms: Math.round(openMs),
-  decisions: latencies.length,
-  p50_us: percentile(latencies, 0.5),
-  p99_us: percentile(latencies, 0.99),
-  engine_p50_us: percentile(engineUs, 0.5),
-  engine_p99_us: percentile(engineUs, 0.99),
-  max_per_second: perSecond,
-  cpu_us_per_decision_at_max: Math.round((used.user + used.system) / (perSecond * seconds)),
-  denied,
-  engine: host.status().engine,
-};
-console.log(JSON.stringify(result, null, 2));
-await host.close();
-rmSync(directory, { recursive: true, force: true });
+if (values.size === undefined) {
+  console.log(JSON.stringify(describeMachine()));
+  const results: SizeResult[] = [];
+  for (const size of values.only.split(',')) {
+    results.push(await measureApart(size));
+    console.error(JSON.stringify(results.at(-1)));
+  }
+  print(results);
+} else {
+  // It ends with the process that asked for it.
+  process.once('disconnect', () => process.exit(1));
+  const [kind = '', count = ''] = values.size.split(':');
+  if (kind !== 'grants' && kind !== 'rules')
+    throw new Error(`${values.size} is neither grants:N nor rules:N`);
+  const options = { kind, count: Number(count), perSecond: Number(values.rate) } as const;
+  console.log(JSON.stringify(await measureSize({ ...options, seconds: Number(values.seconds) })));
+  process.removeAllListeners('disconnect');
+  process.disconnect();
+}

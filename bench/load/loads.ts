@@ -38,6 +38,8 @@ export interface PingsCommand {
   readonly port: number;
   readonly uploads: number;
   readonly durationMs: number;
+  /** Pause between two pings; default: none. */
+  readonly pauseMs?: number;
 }
 export interface StalledCommand {
   readonly load: 'stalled';
@@ -190,12 +192,13 @@ export const bulk = async (command: BulkCommand): Promise<BulkResult> => {
   );
 };
 
-/** Asks one after another until the deadline; adds each answer's time to `samplesMs`. */
+/** Asks one after another, with a pause if there is one, until the deadline; adds each answer's time to `samplesMs`. */
 const askUntil = (
   port: number,
   sizes: { requestBytes: number; responseBytes: number },
   untilMs: number,
   samplesMs: number[],
+  pauseMs = 0,
 ): Promise<void> =>
   new Promise((resolve, reject) => {
     const request = requestFor(MODE.echo, sizes);
@@ -220,8 +223,9 @@ const askUntil = (
       if (received < asked * sizes.responseBytes) return;
       const now = performance.now();
       samplesMs.push(now - askedAt);
-      if (now < untilMs) socket.write(ask());
-      else socket.end();
+      if (now >= untilMs) socket.end();
+      else if (pauseMs === 0) socket.write(ask());
+      else setTimeout(() => socket.write(ask()), pauseMs);
     });
     socket.on('end', resolve);
   });
@@ -332,7 +336,8 @@ export const pings = async (command: PingsCommand): Promise<PingResult> => {
   const start = performance.now();
   const untilMs = start + command.durationMs;
   const uploads = Promise.all(Array.from({ length: command.uploads }, () => upload(command.port, untilMs)));
-  await askUntil(command.port, { requestBytes: 64, responseBytes: 64 }, untilMs - 200, samplesMs);
+  const sizes = { requestBytes: 64, responseBytes: 64 };
+  await askUntil(command.port, sizes, untilMs - 200, samplesMs, command.pauseMs);
   const counts = await uploads;
   const bytes = counts.reduce((sum, count) => sum + count, 0);
   return { latency: latencyOf(samplesMs), bulk: bulkResult(bytes, performance.now() - start) };

@@ -3,9 +3,10 @@
 do $roles$
 declare
   role_name text;
+  may_act boolean;
 begin
   foreach role_name in array
-    array['audit_owner', 'audit_ingest', 'audit_read', 'audit_verify', 'audit_retention']
+    array['audit_owner', 'audit_ingest', 'audit_import', 'audit_read', 'audit_verify', 'audit_retention']
   loop
     begin
       execute format('create role %I nologin', role_name);
@@ -13,7 +14,13 @@ begin
       when duplicate_object or unique_violation then null;
     end;
   end loop;
-  if not pg_has_role(current_user, 'audit_owner', 'member') then
+  -- From PostgreSQL 16 on, who makes a role is its member, but may not act as it.
+  if current_setting('server_version_num')::int >= 160000 then
+    may_act := pg_has_role(current_user, 'audit_owner', 'set');
+  else
+    may_act := pg_has_role(current_user, 'audit_owner', 'member');
+  end if;
+  if not may_act then
     execute format('grant audit_owner to %I', current_user);
   end if;
 end

@@ -3,6 +3,7 @@ import type { PolicyInputBase, PolicyKey, PolicySource } from '../policy/index.t
 import { normalizeAddress } from '../policy/index.ts';
 import {
   type AuthenticatedPeer,
+  type CarrierKind,
   type IncomingOpen,
   type LinkOffer,
   type PartyKey,
@@ -141,6 +142,15 @@ export class AgentLink implements StreamLink {
       onOpen: (incoming) => deps.open(incoming, this),
     });
     this.#session.onEnd(({ reason }) => this.#onSessionEnd(reason));
+  }
+
+  /** How its bytes come to the node, and by which port. */
+  get carrier(): CarrierKind {
+    return this.#peer.carrier;
+  }
+
+  get port(): number {
+    return this.#peer.port;
   }
 
   get streamCount(): number {

@@ -1,7 +1,15 @@
-import type { AuditLog } from '../audit/index.ts';
+import { type AuditLog, checkpointMetrics, type PolicyStore, registerSinkMetrics } from '../audit/index.ts';
 import { agentSubjectIds, connectionSubjectId } from '../identity/index.ts';
 import { MANAGED_LOCATION, ManagedHost, type ManagedLocation, type PolicyHost } from '../policy/index.ts';
-import { NodeLogin, openDataLink, type OwnParty } from '../protocol/index.ts';
+import {
+  CarrierBook,
+  configuredProxy,
+  linkCounts,
+  NodeLogin,
+  openDataLink,
+  type OwnParty,
+  ServerRevocation,
+} from '../protocol/index.ts';
 import {
   type Clock,
   type CloseReason,
@@ -9,7 +17,7 @@ import {
   createRegistry,
   type LinkCertificate,
   type Logger,
-  makePrivateDirectory,
+  makeStateDirectory,
   messageOf,
   packageVersion,
   startStatusServer,
@@ -26,10 +34,16 @@ import { watchClock } from './clock-watch.ts';
 import { type AgentCredentials, changedKeys, readAuthorities, readCredentials } from './credentials.ts';
 import { DENIAL_WINDOW_MS, DenialGate } from './denial-gate.ts';
 import { type Connect, connectTcp } from './dialler.ts';
-import { recheckEvent } from './events.ts';
+import { keysChangedEvent, recheckEvent } from './events.ts';
 import { FailureLog } from './failures.ts';
 import { forgetAsAsked } from './forget-requests.ts';
-import { awaitingRestart, governedConfig, policyInUseOf } from './governed-config.ts';
+import {
+  areKeysChanged,
+  awaitingRestart,
+  governedConfig,
+  isMoved,
+  policyInUseOf,
+} from './governed-config.ts';
 import { GuardKeeper } from './guard-settings.ts';
 import { HostPolicy } from './host-policy.ts';
 import { Keeper } from './keeper.ts';
@@ -39,6 +53,7 @@ import { ManagedLogins } from './managed-login.ts';
 import { watchManaged } from './managed-watch.ts';
 import { agentMetrics } from './metrics.ts';
 import { Opener } from './opener.ts';
+import { keepCopies } from './policy-copies.ts';
 import { PolicyIntake } from './policy-intake.ts';
 import { watchPolicy } from './policy-watch.ts';
 import type { AgentProcess } from './process.ts';
@@ -46,8 +61,19 @@ import { Publisher } from './publisher.ts';
 import { Rechecker } from './rechecker.ts';
 import { type Lookup, Resolver, systemLookup } from './resolver.ts';
 import { RevocationSet } from './revocations.ts';
-import { drainMs, openAudit, openLimits, openPolicy, reloaded, slotLimits } from './settings.ts';
+import {
+  bundleOrigin,
+  bundleTrust,
+  drainMs,
+  openAudit,
+  openLimits,
+  openPolicy,
+  openPolicyStore,
+  reloaded,
+  slotLimits,
+} from './settings.ts';
 import { SlotTable } from './slots.ts';
+import { Turns } from './turns.ts';
 
 /** What a process is given; the optional parts are replaced by tests that inject faults. */
 export interface AgentDeps {
@@ -75,6 +101,7 @@ interface Parts {
   readonly instance: Instance;
   readonly audit: AuditLog;
   readonly host: PolicyHost;
+  readonly policyStore: PolicyStore | undefined;
   readonly managed: ManagedHost;
   /** As managed settings have it; audit and policy were opened by it. */
   readonly governed: AgentConfig;
@@ -90,8 +117,10 @@ class Agent implements AgentProcess {
   readonly #instance: Instance;
   readonly #audit: AuditLog;
   readonly #host: PolicyHost;
+  readonly #policyStore: PolicyStore | undefined;
   readonly #managed: ManagedHost;
-  readonly #governed: AgentConfig;
+  /** What agent.yaml and managed settings come to, as far as it holds without a restart. */
+  #governed: AgentConfig;
   readonly #logins: ManagedLogins;
   readonly #guard: GuardKeeper;
   readonly #policy: HostPolicy;
@@ -102,6 +131,8 @@ class Agent implements AgentProcess {
   readonly #revocations: RevocationSet;
   readonly #rechecker: Rechecker;
   readonly #publisher: Publisher;
+  readonly #revocation: ServerRevocation;
+  readonly #carriers: CarrierBook;
   readonly #connector: Connector;
   readonly #registry = createRegistry('agent', { version: packageVersion });
   readonly #opener: Opener;
@@ -126,6 +157,7 @@ class Agent implements AgentProcess {
     this.#audit = audit;
     this.#host = host;
     this.#managed = managed;
+    this.#policyStore = parts.policyStore;
     this.#governed = parts.governed;
     this.#revocations = revocations;
     this.#startedMs = clock.monotonicMs();
@@ -134,21 +166,25 @@ class Agent implements AgentProcess {
     this.#failures = new FailureLog(() => void this.#wheel.after(NEWS_DELAY_MS, () => this.#tellFailures()));
     const resolver = new Resolver(clock, deps.lookup ?? systemLookup);
     this.#guard = new GuardKeeper(config, resolver, clock, logger);
+    const governed = (): AgentConfig => this.#governed;
     this.#policy = new HostPolicy({
       host,
       guard: () => this.#guard.settings,
       managed,
-      policyInUse: policyInUseOf(parts.governed),
+      get policyInUse() {
+        return policyInUseOf(governed());
+      },
     });
+    // Before anything is held against the new settings: their keys count in their tick.
+    managed.onChanged(() => void this.#applyPolicy());
     const timeNow = policyTimeIn(config.time_zone);
     const now = () => ({ time: timeNow(clock.nowMs()), managed: managed.settings.input });
+    checkpointMetrics(this.#registry, () => audit.health().checkpoints);
+    registerSinkMetrics(this.#registry, () => audit.health().sinks);
     const metrics = agentMetrics(this.#registry, {
       streams: () => this.#streams.count,
       openings: () => this.#slots.inUse,
-      links: () => [
-        { state: 'up', count: this.#connector.links.length },
-        { state: 'opening', count: this.#connector.handshakes },
-      ],
+      links: () => linkCounts(this.#connector.links, this.#connector.handshakes),
       logins: () =>
         ['up', 'connecting'].map((state) => ({
           state,
@@ -161,6 +197,7 @@ class Agent implements AgentProcess {
       creditStalls: () => this.#connector.links.reduce((sum, link) => sum + link.stats().creditStalls, 0),
       decisionQueue: () => this.#policy.pendingCount,
       isBundleHeld: () => host.status().held !== undefined,
+      shadowState: () => this.#intake.shadowStatus().state,
       bundleAgeMs: () => host.status().freshness.ageMs,
       audit: () => {
         const health = audit.health();
@@ -168,11 +205,15 @@ class Agent implements AgentProcess {
           spoolBytes: health.spool_bytes,
           oldestSeconds: health.oldest_unacknowledged_seconds,
           dropped: health.dropped,
+          shareRefusals: health.share_refusals,
+          noteFailures: health.note_failures,
         };
       },
     });
+    const turns = new Turns(clock);
     this.#rechecker = new Rechecker({
       policy: this.#policy,
+      turns,
       streams: this.#streams,
       logger,
       refresh: (base) => ({ ...base, ...now() }),
@@ -215,6 +256,7 @@ class Agent implements AgentProcess {
           .find((reason) => reason !== undefined),
       port: (node) => this.#connector.login(node),
       onOffered: (node, handle) => this.#connector.keys.onOffered(node, handle),
+      onDecided: (decided) => this.#intake.saw(decided),
     });
     this.#opener = new Opener({
       agentName: config.name,
@@ -236,6 +278,7 @@ class Agent implements AgentProcess {
       managed: () => managed.settings,
       now,
       barred: () => this.#barred(),
+      onDecided: (decided) => this.#intake.saw(decided),
     });
     const own: OwnParty = {
       name: config.name,
@@ -249,6 +292,23 @@ class Agent implements AgentProcess {
       deps.login ?? ((options) => new NodeLogin(options)),
       (node) => bars(node) === undefined,
     );
+    this.#revocation = new ServerRevocation({
+      mode: config.tls.revocation,
+      proxies: config.proxy && configuredProxy(config.proxy),
+      stateDir: config.state_dir,
+      clock,
+      logger,
+      onJudged: ({ state }) => metrics.certificateChecks.inc({ state }),
+    });
+    this.#carriers = new CarrierBook({
+      nodes: config.relays,
+      side: 'agent',
+      ca,
+      proxies: configuredProxy(config.proxy),
+      stateDir: config.state_dir,
+      clock,
+      logger,
+    });
     this.#connector = new Connector({
       namespace: config.namespace,
       agent,
@@ -256,6 +316,9 @@ class Agent implements AgentProcess {
       instanceSecret: instance.secret,
       relays: config.relays,
       ca,
+      caFile: config.ca_file,
+      revocation: this.#revocation,
+      carriers: this.#carriers,
       credentials: credentials.credentials,
       certificate,
       maxLinks: () => this.#config.limits.links,
@@ -276,14 +339,20 @@ class Agent implements AgentProcess {
     });
     this.#intake = new PolicyIntake({
       config: parts.governed,
+      policy: () => governed().policy,
       host,
       audit,
       clock,
       logger,
       streams: this.#streams,
+      turns,
+      published: () => this.#publisher.published(),
       now,
       bounds: () => this.#policy.bounds(),
+      agent,
       onFetched: (result) => metrics.bundleFetches.inc({ result }),
+      onShadowed: (result) => metrics.shadowDecisions.inc({ result }),
+      onReported: (result) => metrics.statusReports.inc({ result }),
     });
     this.#denialFlush = clock.every(DENIAL_WINDOW_MS, () => this.#opener.flushDenials(false)).unref();
     this.#expiry = clock
@@ -334,6 +403,7 @@ class Agent implements AgentProcess {
       subject: this.#subject(),
       onChange,
     });
+    if (this.#policyStore !== undefined) keepCopies(this.#host, this.#policyStore);
     this.#intake.start();
     this.#connector.start();
   }
@@ -367,10 +437,33 @@ class Agent implements AgentProcess {
     this.#slots.setLimits(slotLimits(this.#config));
     await this.#forgetAsAsked();
     await this.#managed.reload();
+    await this.#applyPolicy();
     await this.#guard.configure(this.#config);
     await this.#host.reload();
+    this.#intake.reloaded();
     this.#publisher.evaluateAll();
     this.#rechecker.addAll();
+  }
+
+  async reloadManaged(): Promise<void> {
+    await this.#managed.reload();
+  }
+
+  /** Keys, where bundles come from, how they are fetched and held, as agent.yaml and managed settings have it now. */
+  #applyPolicy(): Promise<void> {
+    const before = this.#governed.policy;
+    const { policy } = governedConfig(this.#config, this.#managed.settings);
+    this.#governed = { ...this.#governed, policy };
+    const steps: Promise<void>[] = [];
+    if (areKeysChanged(before, policy)) {
+      this.#audit.note(keysChangedEvent(this.#subject(), before, policy));
+      steps.push(this.#host.trust(bundleTrust(this.#governed)));
+    }
+    if (isMoved(before, policy)) {
+      const moved = this.#host.moveTo(bundleOrigin(this.#governed));
+      steps.push(moved, this.#intake.follow(policy.bundle_url, moved));
+    }
+    return Promise.all(steps).then(() => undefined);
   }
 
   #forgetAsAsked(): Promise<void> {
@@ -397,6 +490,7 @@ class Agent implements AgentProcess {
     await this.#managed.close();
     this.#streams.cut('agent_shutdown', () => true);
     await this.#connector.close();
+    await this.#carriers.close();
     this.#clockWatch.cancel();
     this.#denialFlush.cancel();
     this.#expiry.cancel();
@@ -406,6 +500,7 @@ class Agent implements AgentProcess {
     this.#guard.close();
     this.#wheel.close();
     await this.#host.close();
+    await this.#policyStore?.close();
     this.#revocations.save();
     this.#audit.note({
       type: 'agent.stopped',
@@ -452,21 +547,26 @@ class Agent implements AgentProcess {
       connections: this.#connector.connections,
       offered: this.#publisher.offered(),
       logins: this.#connector.states(),
+      carriers: this.#carriers.status(),
       publications: this.#publisher.status(),
+      refusedKeys: this.#connector.refusedKeys(),
+      revocation: this.#revocation,
       links: this.#connector.links,
       streams: this.#streams.count,
       openings: this.#slots.inUse,
       policy: this.#host.status(),
       bundleSource: this.#intake.sourceStatus(),
+      reporter: this.#intake.reporterStatus(),
+      shadow: this.#intake.shadowStatus(),
       managed: {
         ...this.#managed.status(),
         bars:
-          this.#managed.settings.barsAll() ??
-          this.#managed.settings.barsPolicy(policyInUseOf(this.#governed)),
+          this.#managed.settings.barsAll() ?? this.#managed.settings.barsPolicy(this.#policy.inUse('open')),
         awaitingRestart: awaitingRestart(this.#managed.settings, this.#governed),
       },
       isAuditAvailable: this.#audit.available(),
       audit: this.#audit.health(),
+      policyCopies: this.#policyStore?.status(),
       revocations: this.#revocations.size,
       areRevocationsFull: this.#revocations.isFull,
       failures: this.#failures,
@@ -484,7 +584,7 @@ export const startAgent = async (config: AgentConfig, deps: AgentDeps): Promise<
   const { clock, logger } = deps;
   const credentials = readCredentials(config, logger);
   const ca = await readAuthorities(config.ca_file);
-  makePrivateDirectory(config.state_dir);
+  makeStateDirectory(config.state_dir, 'ERR_AGENT_STATE');
   const revocations = new RevocationSet(config.state_dir, clock, logger);
   const instance = openInstance(config.state_dir, clock, 'ERR_AGENT_STATE');
   const certificate = await createLinkCertificate(config.name, clock);
@@ -500,6 +600,7 @@ export const startAgent = async (config: AgentConfig, deps: AgentDeps): Promise<
     instance,
     audit,
     host,
+    policyStore: openPolicyStore(governed, deps),
     managed,
     governed,
     certificate,

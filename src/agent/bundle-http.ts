@@ -1,11 +1,10 @@
-import { request as plainRequest } from 'node:http';
-import { request as tlsRequest, type RequestOptions } from 'node:https';
 import type { IncomingMessage } from 'node:http';
-import { AppError, cleanText, type Clock, messageOf } from '../runtime/index.ts';
+import { AppError, cleanText, type Clock } from '../runtime/index.ts';
 import type { AgentErrorCode } from './errors.ts';
+import { askService, type ServiceRequest } from './service-http.ts';
 
 /** Largest bundle; the archive reader has the same limit. */
-const MAX_BODY_BYTES = 64 * 1024 * 1024;
+export const MAX_BUNDLE_BYTES = 64 * 1024 * 1024;
 /** A server that sends nothing for this long, beyond what a long poll lets it hold, is given up. */
 const SILENCE_LIMIT_MS = 30_000;
 /** From the request to the last byte, beyond a long poll: 64 MiB at 5 Mbit/s. */
@@ -16,16 +15,11 @@ const LONG_POLL_TYPE = 'application/vnd.openpolicyagent.bundles';
 const OK = 200;
 const NOT_MODIFIED = 304;
 
-export interface BundleRequest {
-  readonly url: URL;
+export interface BundleRequest extends ServiceRequest {
   /** Of the bundle that is there already. */
   readonly etag: string | undefined;
   /** How long the server may hold its answer, seconds; undefined: not at all. */
   readonly waitSeconds: number | undefined;
-  readonly token: string | undefined;
-  readonly ca: string | undefined;
-  readonly clientCertificate: { readonly cert: string; readonly key: string } | undefined;
-  readonly signal: AbortSignal;
   /** For tests that do not wait for the real ones. */
   readonly silenceLimitMs?: number;
   readonly totalLimitMs?: number;
@@ -39,29 +33,39 @@ export interface BundleAnswer {
   readonly holds: boolean;
 }
 
-const failed = (what: string, cause?: unknown): AppError<AgentErrorCode> =>
-  new AppError('ERR_AGENT_BUNDLE_SOURCE', what, { cause });
+const CODE = 'ERR_AGENT_BUNDLE_SOURCE' satisfies AgentErrorCode;
 
-const headersOf = ({ etag, waitSeconds, token }: BundleRequest): Record<string, string> => ({
+/** The status of an answer that was neither a bundle nor "unchanged", as the cause of the failure. */
+export class UnwantedStatus extends Error {
+  readonly status: number;
+
+  constructor(status: number) {
+    super(`status ${String(status)}`);
+    this.status = status;
+  }
+}
+
+const failed = (what: string, cause?: unknown): AppError<AgentErrorCode> =>
+  new AppError(CODE, what, { cause });
+
+const headersOf = ({ etag, waitSeconds }: BundleRequest): Record<string, string> => ({
   // Snapshots only; no coding, so that the bytes are bounded by what is read.
   prefer: waitSeconds === undefined ? 'modes=snapshot' : `modes=snapshot;wait=${String(waitSeconds)}`,
   accept: `application/gzip, application/octet-stream, ${LONG_POLL_TYPE}`,
   'accept-encoding': 'identity',
-  'user-agent': 'sallyport-agent',
   ...(etag === undefined ? {} : { 'if-none-match': etag }),
-  ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
 });
 
 const readBody = async (response: IncomingMessage): Promise<Buffer> => {
   const said = Number(response.headers['content-length'] ?? 0);
-  if (said > MAX_BODY_BYTES) {
-    throw failed(`the bundle has ${String(said)} bytes, the limit is ${String(MAX_BODY_BYTES)}`);
+  if (said > MAX_BUNDLE_BYTES) {
+    throw failed(`the bundle has ${String(said)} bytes, the limit is ${String(MAX_BUNDLE_BYTES)}`);
   }
   const parts: Buffer[] = [];
   let length = 0;
   for await (const part of response as AsyncIterable<Buffer>) {
     length += part.length;
-    if (length > MAX_BODY_BYTES) throw failed(`the bundle is over ${String(MAX_BODY_BYTES)} bytes`);
+    if (length > MAX_BUNDLE_BYTES) throw failed(`the bundle is over ${String(MAX_BUNDLE_BYTES)} bytes`);
     parts.push(part);
   }
   return Buffer.concat(parts, length);
@@ -78,7 +82,7 @@ const answerOf = async (request: BundleRequest, response: IncomingMessage): Prom
   }
   if (status !== OK) {
     const where = headers.location === undefined ? '' : ', which leads elsewhere and is not followed';
-    throw failed(`the server answers ${String(status)}${where}`);
+    throw failed(`the server answers ${String(status)}${where}`, new UnwantedStatus(status));
   }
   const coding = headers['content-encoding'] ?? 'identity';
   if (coding !== 'identity') throw failed(`the server sends content-encoding ${cleanText(coding)}, unasked`);
@@ -91,47 +95,22 @@ const answerOf = async (request: BundleRequest, response: IncomingMessage): Prom
   return { bytes: await readBody(response), etag, holds };
 };
 
-const send = (request: BundleRequest, options: RequestOptions, limitMs: number): Promise<IncomingMessage> =>
-  new Promise((resolve, reject) => {
-    const start = request.url.protocol === 'http:' ? plainRequest : tlsRequest;
-    const sent = start(request.url, options, resolve);
-    sent.on('error', reject);
-    sent.setTimeout(limitMs, () => sent.destroy(failed(`the server is silent for ${String(limitMs)} ms`)));
-    sent.end();
-  });
-
 /**
  * Asks a bundle server once. No redirect is followed, no coding is undone, and no more than 64 MiB are read.
  * @throws AppError ERR_AGENT_BUNDLE_SOURCE for every answer that is neither a bundle nor "unchanged"
  */
-export const fetchBundle = async (request: BundleRequest, clock: Clock): Promise<BundleAnswer> => {
+export const fetchBundle = (request: BundleRequest, clock: Clock): Promise<BundleAnswer> => {
   const waitMs = (request.waitSeconds ?? 0) * 1_000;
-  const silenceMs = (request.silenceLimitMs ?? SILENCE_LIMIT_MS) + waitMs;
-  const totalMs = (request.totalLimitMs ?? TOTAL_LIMIT_MS) + waitMs;
-  const late = new AbortController();
-  const timer = clock.after(totalMs, () =>
-    late.abort(failed(`no whole answer within ${String(totalMs)} ms`)),
+  return askService(
+    request,
+    {
+      method: 'GET',
+      headers: headersOf(request),
+      silenceMs: (request.silenceLimitMs ?? SILENCE_LIMIT_MS) + waitMs,
+      totalMs: (request.totalLimitMs ?? TOTAL_LIMIT_MS) + waitMs,
+      code: CODE,
+      read: (response) => answerOf(request, response),
+    },
+    clock,
   );
-  const options: RequestOptions = {
-    method: 'GET',
-    headers: headersOf(request),
-    // A connection of its own each time: the next request is half a minute away.
-    agent: false,
-    signal: AbortSignal.any([request.signal, late.signal]),
-    minVersion: 'TLSv1.2',
-    ...(request.ca === undefined ? {} : { ca: request.ca }),
-    ...request.clientCertificate,
-  };
-  let response: IncomingMessage | undefined;
-  try {
-    response = await send(request, options, silenceMs);
-    return await answerOf(request, response);
-  } catch (error) {
-    if (late.signal.aborted) throw late.signal.reason as Error;
-    if (error instanceof AppError) throw error;
-    throw failed(messageOf(error), error);
-  } finally {
-    timer.cancel();
-    response?.destroy();
-  }
 };

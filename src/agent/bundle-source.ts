@@ -1,11 +1,10 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { PolicyHost } from '../policy/index.ts';
+import { environmentProxy, type ProxyFor } from '../protocol/index.ts';
 import {
-  AppError,
   Backoff,
   type Clock,
   foreignCodeOf,
@@ -15,9 +14,9 @@ import {
   sleep,
   writeFileAtomically,
 } from '../runtime/index.ts';
-import { type BundleAnswer, type BundleRequest, fetchBundle } from './bundle-http.ts';
+import { type BundleAnswer, type BundleRequest, fetchBundle, UnwantedStatus } from './bundle-http.ts';
 import type { AgentConfig } from './config.ts';
-import type { AgentErrorCode } from './errors.ts';
+import { readServiceAccess } from './service-access.ts';
 
 const SECOND_MS = 1_000;
 /** Pause between long polls: a server that holds nothing must not be asked in a circle. */
@@ -42,6 +41,11 @@ export interface BundleSourceStatus {
   readonly lastSuccessMs: number | undefined;
   /** Why the last request failed; undefined when it did not. */
   readonly lastError: string | undefined;
+  /** The status that the last answer had, where it had a wrong one. */
+  readonly lastStatus: number | undefined;
+  /** When the server last gave a bundle, and when it gave one or said that nothing changed; in this process. */
+  readonly lastDownloadMs: number | undefined;
+  readonly lastAnsweredMs: number | undefined;
 }
 
 export interface BundleSourceDeps {
@@ -51,6 +55,8 @@ export interface BundleSourceDeps {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly onFetched: (result: FetchResult) => void;
+  /** The proxies of the process; default: those of the environment. */
+  readonly proxies?: ProxyFor;
   /** Limits of one request, for tests that do not wait for the real ones. */
   readonly limits?: Pick<BundleRequest, 'silenceLimitMs' | 'totalLimitMs'>;
 }
@@ -71,11 +77,16 @@ export class BundleSource {
   readonly #file: string;
   readonly #backoff = new Backoff();
   readonly #stop = new AbortController();
+  /** Ends the request or the pause that is under way. */
+  #round = new AbortController();
   #kept: Kept | undefined;
   /** The bundle that the server gave last and that was not refused: active, or held. */
   #latest: { readonly sha256: string; readonly etag: string | undefined } | undefined;
   #lastAttemptMs: number | undefined;
   #lastError: string | undefined;
+  #lastStatus: number | undefined;
+  #lastDownloadMs: number | undefined;
+  #lastAnsweredMs: number | undefined;
   #running: Promise<void> | undefined;
 
   constructor(url: string, deps: BundleSourceDeps) {
@@ -103,7 +114,15 @@ export class BundleSource {
       lastAttemptMs: this.#lastAttemptMs,
       lastSuccessMs: this.#kept?.success_ms,
       lastError: this.#lastError,
+      lastStatus: this.#lastStatus,
+      lastDownloadMs: this.#lastDownloadMs,
+      lastAnsweredMs: this.#lastAnsweredMs,
     };
+  }
+
+  /** Asks now, whatever was asked before: a held answer would be about another bundle. */
+  askNow(): void {
+    this.#round.abort(new Error('asked again'));
   }
 
   async close(): Promise<void> {
@@ -113,39 +132,46 @@ export class BundleSource {
 
   /** Whether the kept etag is that of the bundle which decides. */
   #isOfActive(): boolean {
-    return this.#kept !== undefined && this.#kept.sha256 === this.#deps.host.active?.sha256;
+    return this.#kept !== undefined && this.#kept.sha256 === this.#deps.host.current?.sha256;
   }
 
   async #run(): Promise<void> {
     const { signal } = this.#stop;
     while (!signal.aborted) {
-      const pauseMs = await this.#once();
-      await sleep(this.#deps.clock, pauseMs, signal).catch(() => undefined);
+      this.#round = new AbortController();
+      const either = AbortSignal.any([signal, this.#round.signal]);
+      const pauseMs = await this.#once(either);
+      await sleep(this.#deps.clock, pauseMs, either).catch(() => undefined);
     }
   }
 
   /** One request; how long to wait before the next. */
-  async #once(): Promise<number> {
+  async #once(signal: AbortSignal): Promise<number> {
     const { clock, logger, policy, onFetched } = this.#deps;
     this.#lastAttemptMs = clock.nowMs();
     try {
-      const answer = await fetchBundle(await this.#request(), clock);
+      const answer = await fetchBundle(await this.#request(signal), clock);
+      this.#lastStatus = undefined;
+      this.#lastAnsweredMs = clock.nowMs();
+      if (answer.bytes !== undefined) this.#lastDownloadMs = this.#lastAnsweredMs;
       const result = await this.#take(answer);
-      onFetched(result);
       this.#backoff.reset();
       if (result !== 'refused') this.#lastError = undefined;
+      onFetched(result);
       // What is refused is not asked for in a circle: it is as large as a good one.
       if (answer.holds && result !== 'refused') return HELD_PAUSE_MS;
       const { min_delay_seconds: min, max_delay_seconds: max } = policy.bundle_service;
       return (min + randomFraction() * (max - min)) * SECOND_MS;
     } catch (thrown) {
-      if (this.#stop.signal.aborted) return 0;
+      if (signal.aborted) return 0;
       const message = messageOf(thrown);
-      onFetched('failed');
       // The same failure again is no news.
       if (message !== this.#lastError)
         logger.warn({ url: this.status().url, cause: message }, 'no bundle fetched');
       this.#lastError = message;
+      const cause = thrown instanceof Error ? thrown.cause : undefined;
+      this.#lastStatus = cause instanceof UnwantedStatus ? cause.status : undefined;
+      onFetched('failed');
       return this.#backoff.nextDelayMs();
     }
   }
@@ -156,22 +182,23 @@ export class BundleSource {
       this.#succeeded();
       return 'unchanged';
     }
-    const before = host.active?.sha256;
+    const before = host.current?.sha256;
     const outcome = await host.offer(bytes);
     if (outcome === 'refused') {
-      this.#lastError = host.status().rejected?.message ?? 'the bundle was refused';
+      const { rejected, grantsRejected } = host.status();
+      this.#lastError = (rejected ?? grantsRejected)?.message ?? 'the bundle was refused';
       return 'refused';
     }
     this.#latest = { sha256: createHash('sha256').update(bytes).digest('hex'), etag };
     this.#succeeded();
     if (outcome === 'held') return 'held';
-    return host.active?.sha256 === before ? 'unchanged' : 'activated';
+    return host.current?.sha256 === before ? 'unchanged' : 'activated';
   }
 
   /** The server was heard. On disk is what belongs to the active bundle: a held one is fetched anew after a restart. */
   #succeeded(): void {
     const { host, clock, logger } = this.#deps;
-    const sha256 = host.active?.sha256;
+    const sha256 = host.current?.sha256;
     if (sha256 === undefined) return;
     host.confirm();
     const etag = [this.#latest, this.#kept].find((known) => known?.sha256 === sha256)?.etag;
@@ -189,40 +216,21 @@ export class BundleSource {
   /** The etag of what the server gave last, while that is what is active or held. */
   #etag(): string | undefined {
     const { host } = this.#deps;
-    const known = [host.active?.sha256, host.status().held?.sha256];
+    const known = [host.current?.sha256, host.status().held?.sha256];
     return this.#latest !== undefined && known.includes(this.#latest.sha256) ? this.#latest.etag : undefined;
   }
 
-  async #request(): Promise<BundleRequest> {
-    const { policy, limits } = this.#deps;
-    const { token_file, ca_file, client_cert_file, client_key_file, long_poll_seconds } =
-      policy.bundle_service;
-    const [token, ca, cert, key] = await Promise.all(
-      [token_file, ca_file, client_cert_file, client_key_file].map((file) => this.#readText(file)),
-    );
+  async #request(signal: AbortSignal): Promise<BundleRequest> {
+    const { policy, limits, proxies = environmentProxy() } = this.#deps;
+    const { bundle_service: service } = policy;
     return {
+      ...(await readServiceAccess(service, proxies, 'ERR_AGENT_BUNDLE_SOURCE')),
       url: this.#url,
       etag: this.#etag(),
-      waitSeconds: long_poll_seconds,
-      token: token?.trim(),
-      ca,
-      clientCertificate: cert === undefined || key === undefined ? undefined : { cert, key },
-      signal: this.#stop.signal,
+      waitSeconds: service.long_poll_seconds,
+      signal,
       ...limits,
     };
-  }
-
-  async #readText(file: string | undefined): Promise<string | undefined> {
-    if (file === undefined) return undefined;
-    try {
-      return await readFile(file, 'utf8');
-    } catch (cause) {
-      throw new AppError<AgentErrorCode>(
-        'ERR_AGENT_BUNDLE_SOURCE',
-        `cannot read ${file}: ${foreignCodeOf(cause) ?? messageOf(cause)}`,
-        { cause },
-      );
-    }
   }
 
   #readKept(): Kept | undefined {

@@ -1,5 +1,13 @@
 import { z } from 'zod';
+import { checkpointSettings, sinkFields } from '../audit/index.ts';
 import { bundleKeySchema } from '../policy/index.ts';
+import {
+  proxyAddressSchema,
+  proxySettingsSchema,
+  relayNodesSchema,
+  tlsTrustSchema,
+} from '../protocol/index.ts';
+import { isServiceAddress, parseHostPort, SERVICE_ADDRESS_FORM } from '../runtime/index.ts';
 
 /** Longest connection, agent and gateway name (product.md: `[a-z0-9-]{1,63}`). */
 const NAME = /^[a-z0-9-]{1,63}$/;
@@ -21,29 +29,31 @@ const MAX_BUNDLE_KEYS = 16;
 const DEFAULT_MIN_POLL_SECONDS = 30;
 const DEFAULT_MAX_POLL_SECONDS = 60;
 const MAX_LONG_POLL_SECONDS = 600;
+/** The status of a bundle is reported this often when nothing changes. */
+const DEFAULT_REPORT_SECONDS = 60;
+/** The policy root, which is what every bundle here holds. */
+const DEFAULT_BUNDLE_NAME = 'sallyport';
+const MAX_BUNDLE_NAME = 256;
+const PARTITION = /^[\w.-]{1,128}$/;
 /** policy.md, Bundles: max_close. */
 const DEFAULT_MAX_CLOSE_PERCENT = 20;
 const PERCENT = 100;
+/** operations.md, When the audit database is away. */
+const DEFAULT_SHARE_FROM_PERCENT = 75;
 
 const port = z.int().min(1).max(MAX_PORT);
 const name = z.string().regex(NAME, 'lower-case letters, digits and dashes, at most 63');
 const seconds = z.number().positive();
 
-/** One relay node as this process may dial it; an offer never carries an address. */
-const relayNodeSchema = z.strictObject({
-  host: z.string().min(1),
-  control_port: port,
-  data_ports: z.array(port).min(1),
-});
+const isHostPort = (text: string): boolean => {
+  try {
+    return parseHostPort(text).port > 0;
+  } catch {
+    return false;
+  }
+};
 
-/** Offers name a node by its host, so each node has its own. */
-const relayNodesSchema = z
-  .array(relayNodeSchema)
-  .min(1)
-  .refine(
-    (nodes) => new Set(nodes.map(({ host }) => host)).size === nodes.length,
-    'each relay needs its own host',
-  );
+const listener = z.string().refine(isHostPort, 'ADDR:PORT of a listener');
 
 const isTimeZone = (zone: string): boolean => {
   try {
@@ -59,50 +69,82 @@ const connectionSchema = z.strictObject({
   target: z.string().optional(),
 });
 
-const isLoopback = (host: string): boolean =>
-  host === 'localhost' || host === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(host);
+/** What it is asked with is in files, never in the address. */
+const serverUrlSchema = z.string().refine(isServiceAddress, SERVICE_ADDRESS_FORM);
 
-/** https, or http on this machine; what it asks with is in `bundle_service`, never in the address. */
-const bundleUrlSchema = z.string().refine((text) => {
-  if (!URL.canParse(text)) return false;
-  const { protocol, hostname, username, password, hash } = new URL(text);
-  const isPlain = username === '' && password === '' && hash === '';
-  return isPlain && (protocol === 'https:' || (protocol === 'http:' && isLoopback(hostname)));
-}, 'an https address without user, password and fragment (http on loopback only)');
+/** How a server is asked. The files are read at each request, so that they may be renewed in place. */
+const accessFields = {
+  /** Sent as `Authorization: Bearer`. */
+  token_file: z.string().optional(),
+  /** Certificates that vouch for the server; default: the system's. */
+  ca_file: z.string().optional(),
+  client_cert_file: z.string().optional(),
+  client_key_file: z.string().optional(),
+  /** An `http://` or `https://` proxy, or `none`; absent: `proxy` of the whole agent, or the environment's. */
+  proxy: proxyAddressSchema.optional(),
+  /** `user:password` for it, in place of what its address has. */
+  proxy_credentials_file: z.string().optional(),
+};
 
-/** How `bundle_url` is asked. The files are read at each request, so that they may be renewed in place. */
+const checkAccess = (
+  { client_cert_file: cert, client_key_file: key, proxy, proxy_credentials_file: file }: AccessFields,
+  context: z.RefinementCtx,
+): void => {
+  if ((cert === undefined) !== (key === undefined)) {
+    const message = 'client_cert_file and client_key_file go together';
+    context.addIssue({ code: 'custom', path: ['client_cert_file'], message });
+  }
+  if (file !== undefined && (proxy === undefined || proxy === 'none')) {
+    const message = 'proxy_credentials_file is for the proxy that proxy names';
+    context.addIssue({ code: 'custom', path: ['proxy_credentials_file'], message });
+  }
+};
+type AccessFields = { readonly [name in keyof typeof accessFields]?: string | undefined };
+
+/** How `bundle_url` is asked. */
 const bundleServiceSchema = z
   .strictObject({
-    /** Sent as `Authorization: Bearer`. */
-    token_file: z.string().optional(),
-    /** Certificates that vouch for the server; default: the system's. */
-    ca_file: z.string().optional(),
-    client_cert_file: z.string().optional(),
-    client_key_file: z.string().optional(),
+    ...accessFields,
     min_delay_seconds: seconds.default(DEFAULT_MIN_POLL_SECONDS),
     max_delay_seconds: seconds.default(DEFAULT_MAX_POLL_SECONDS),
     /** The server may hold its answer this long, if it can; absent: it is not asked to. */
     long_poll_seconds: z.int().positive().max(MAX_LONG_POLL_SECONDS).optional(),
   })
-  .refine(
-    ({ client_cert_file: cert, client_key_file: key }) => (cert === undefined) === (key === undefined),
-    {
-      path: ['client_cert_file'],
-      message: 'client_cert_file and client_key_file go together',
-    },
-  )
+  .superRefine(checkAccess)
   .refine(({ min_delay_seconds: min, max_delay_seconds: max }) => min <= max, {
     path: ['min_delay_seconds'],
     message: 'min_delay_seconds is over max_delay_seconds',
   });
+
+/** Who is told which bundle runs here (OPA's status API). */
+const statusServiceSchema = z
+  .strictObject({
+    /** Reports go to `/status` below it. */
+    url: serverUrlSchema.refine(
+      (text) => !URL.canParse(text) || new URL(text).search === '',
+      'an address without a query: /status goes at its end',
+    ),
+    /** After `/status/`, for servers that tell reports apart by it. */
+    partition: z
+      .string()
+      .regex(PARTITION, 'letters, digits, dots, dashes, underscores, at most 128')
+      .optional(),
+    /** What the server calls the bundle. */
+    bundle_name: z.string().min(1).max(MAX_BUNDLE_NAME).default(DEFAULT_BUNDLE_NAME),
+    /** Told again after this long, also when nothing changed. */
+    interval_seconds: seconds.default(DEFAULT_REPORT_SECONDS),
+    ...accessFields,
+  })
+  .superRefine(checkAccess);
 
 const policySchema = z
   .strictObject({
     /** A bundle on this machine, watched; or, instead, */
     bundle_file: z.string().min(1).optional(),
     /** a bundle on a server, fetched again and again. */
-    bundle_url: bundleUrlSchema.optional(),
+    bundle_url: serverUrlSchema.optional(),
     bundle_service: bundleServiceSchema.default(() => bundleServiceSchema.parse({})),
+    status_service: statusServiceSchema.optional(),
     /** Everything is denied when `bundle_url` has been silent for this long. */
     max_bundle_age_seconds: seconds.optional(),
     /** An activation that would close a larger share of the live streams (and more than 10) waits to be confirmed. */
@@ -133,8 +175,14 @@ const auditSchema = z.strictObject({
   spool_dir: z.string().min(1),
   key_file: z.string().min(1),
   jsonl_dir: z.string().optional(),
+  ...sinkFields,
+  /** Trust file with the operators whose requests for retention are recorded. */
+  trust_file: z.string().min(1).optional(),
+  ...checkpointSettings,
   mode: z.enum(['enforced', 'best_effort']).default('enforced'),
   max_spool_bytes: z.int().positive().optional(),
+  /** Of the quota: from here on new streams of a principal with more than an equal share of it are refused. 100: never. */
+  principal_share_from_percent: z.number().min(0).max(PERCENT).default(DEFAULT_SHARE_FROM_PERCENT),
 });
 
 const limitsSchema = z.strictObject({
@@ -161,12 +209,17 @@ export const agentConfigSchema = z.strictObject({
   relays: relayNodesSchema,
   /** PEM file with the certificates that vouch for the relay; default: the system's. */
   ca_file: z.string().optional(),
+  tls: tlsTrustSchema,
+  /** In place of `HTTPS_PROXY` and `NO_PROXY` of the environment. */
+  proxy: proxySettingsSchema.optional(),
   connections: z.array(connectionSchema).min(1),
   policy: policySchema,
   audit: auditSchema,
   /** Ports on loopback that may be dialled although the guard refuses loopback. */
   allow_loopback: z.array(port).default([]),
   allow_audit_database: z.boolean().default(false),
+  /** `ADDR:PORT` of gateways beside this agent: streams to them would come back to it, and are refused as `loop`. */
+  own_listeners: z.array(listener).default([]),
   status: z.strictObject({ listen: z.string().min(1) }),
   limits: limitsSchema.default(() => limitsSchema.parse({})),
 });

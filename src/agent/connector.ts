@@ -10,6 +10,7 @@ import {
 import type { PolicyInputBase } from '../policy/index.ts';
 import {
   type AuthenticatedPeer,
+  type CarrierBook,
   type ConnectionInfo,
   type CredentialSource,
   type DataLinkOptions,
@@ -23,6 +24,7 @@ import {
   RecentIds,
   type RelayNodeConfig,
   type RevokedNotice,
+  type ServerRevocation,
 } from '../protocol/index.ts';
 import {
   type Clock,
@@ -39,6 +41,7 @@ import { LatelyEnded } from './lately-ended.ts';
 import type { LiveStreams } from './live-streams.ts';
 import type { AgentMetrics } from './metrics.ts';
 import type { Publisher } from './publisher.ts';
+import { type RefusedKey, RefusedKeys } from './refused-keys.ts';
 import type { RevocationSet } from './revocations.ts';
 import { streamInfos } from './stream-info.ts';
 
@@ -68,6 +71,12 @@ export interface ConnectorDeps {
   readonly instanceSecret: string;
   readonly relays: readonly RelayNodeConfig[];
   readonly ca: string | undefined;
+  /** The file that `ca` is of, for messages. */
+  readonly caFile: string | undefined;
+  /** Whether a relay's certificate is revoked. */
+  readonly revocation?: ServerRevocation | undefined;
+  /** The ways to the nodes; undefined: their ports in order. */
+  readonly carriers?: CarrierBook;
   readonly credentials: readonly CredentialSource[];
   readonly certificate: LinkCertificate;
   readonly maxLinks: () => number;
@@ -115,6 +124,7 @@ export class Connector {
   /** Closed links that still wait for the relay's word. */
   readonly #ending = new Map<string, AgentLink>();
   readonly #lately: LatelyEnded;
+  readonly #refusedKeys: RefusedKeys;
   readonly #closing = new AbortController();
   readonly #recentIds = new RecentIds();
   #handshakes = 0;
@@ -124,6 +134,7 @@ export class Connector {
   constructor(deps: ConnectorDeps) {
     this.#deps = deps;
     this.#lately = new LatelyEnded(deps.clock);
+    this.#refusedKeys = new RefusedKeys(deps.clock);
     // One listener per data link that is being opened; Node warns of a leak from the eleventh on.
     setMaxListeners(0, this.#closing.signal);
     this.keys = new KeyChanges({
@@ -144,6 +155,9 @@ export class Connector {
         build: deps.own.build,
         namespace: deps.namespace,
         ca: deps.ca,
+        caFile: deps.caFile,
+        revocation: deps.revocation,
+        carriers: deps.carriers?.of(config.host),
         clock: deps.clock,
         logger: deps.logger,
         credentials: deps.credentials,
@@ -174,6 +188,11 @@ export class Connector {
   /** The connections that this agent was given credentials for. */
   get connections(): readonly string[] {
     return [...new Set(this.keys.sources.flatMap(({ connection }) => connection ?? []))];
+  }
+
+  /** Keys that nodes do not take, of those that are held now. */
+  refusedKeys(): readonly RefusedKey[] {
+    return this.#refusedKeys.of(this.keys.sources);
   }
 
   get links(): readonly AgentLink[] {
@@ -215,8 +234,13 @@ export class Connector {
         this.#setStopping(node, undefined);
         publisher.onDown(node);
       },
-      onAttached: (credential) => publisher.onAttached(node, credential),
-      onCredentialRefused: ({ handle, detail }) => {
+      onAttached: (credential) => {
+        this.#refusedKeys.accept(node, credential.handle);
+        publisher.onAttached(node, credential);
+      },
+      onCredentialRefused: ({ handle, code, detail }) => {
+        const source = this.keys.sources.find((one) => one.handle === handle);
+        if (source !== undefined) this.#refusedKeys.refuse(node, source, { code, detail });
         publisher.onCredentialRefused(node, handle, detail);
         this.keys.onRefused(node, handle, detail);
       },
@@ -346,6 +370,8 @@ export class Connector {
         side: 'agent',
         offer,
         node: node.config,
+        ca: this.#deps.ca,
+        carriers: this.#deps.carriers?.of(node.config.host),
         certificate,
         own,
         clock,

@@ -3,6 +3,7 @@ import { type SasCredential, sasCredential } from '../identity/index.ts';
 import {
   AppError,
   foreignCodeOf,
+  holdsCertificate,
   type HostPort,
   type Logger,
   messageOf,
@@ -77,9 +78,13 @@ export const changedKeys = (
 /** The certificates that vouch for the relay; undefined for the system's. @throws AppError ERR_AGENT_CONFIG */
 export const readAuthorities = async (file: string | undefined): Promise<string | undefined> => {
   if (file === undefined) return undefined;
+  let pem: string;
   try {
-    return await readFile(file, 'utf8');
+    pem = await readFile(file, 'utf8');
   } catch (error) {
     throw refuse(`ca_file ${file} cannot be read: ${foreignCodeOf(error) ?? messageOf(error)}`, error);
   }
+  // Node takes any text and then trusts nobody.
+  if (!holdsCertificate(pem)) throw refuse(`ca_file ${file} holds no certificate in PEM`);
+  return pem;
 };

@@ -1,11 +1,14 @@
 import type { AuditEventInput, EventData, Subject } from '../audit/index.ts';
 import type { Decision } from '../policy/index.ts';
+import type { AgentConfig } from './config.ts';
 import type { LiveStream } from './live-streams.ts';
 import { CLOSE_REASON, type CloseReason } from '../runtime/index.ts';
 
 export interface DecisionExtras {
   /** Age of the resolver's answer when it was used. */
   readonly resolveAgeMs?: number;
+  /** Of what is live already, an open stream or a published connection; no question whether it may begin. */
+  readonly recheck?: true;
 }
 
 /** The `data` of a decision's event. */
@@ -29,6 +32,7 @@ export const decisionData = (
     eval_us: decision.eval_us,
     ...(extras.resolveAgeMs === undefined ? {} : { resolve_age_ms: extras.resolveAgeMs }),
     shadow: false,
+    ...(extras.recheck === undefined ? {} : { recheck: extras.recheck }),
   };
   return facts as EventData['stream.decision'];
 };
@@ -71,5 +75,24 @@ export const recheckEvent = (stream: LiveStream, decision: Decision): AuditEvent
     target_port: stream.base.target.port,
     target_addr: stream.addresses[0],
   },
-  data: decisionData(decision),
+  data: decisionData(decision, { recheck: true }),
 });
+
+type PolicyKeys = Pick<AgentConfig['policy'], 'require_signed' | 'keys'>;
+
+/** Other signatures count from now on; the ids of the keys, never the keys. */
+export const keysChangedEvent = (
+  subject: { readonly namespace: string; readonly agent: string },
+  before: PolicyKeys,
+  after: PolicyKeys,
+): AuditEventInput => {
+  const idsOf = ({ require_signed, keys }: PolicyKeys): object => ({
+    require_signed,
+    keys: keys.map(({ id, algorithm }) => `${id} (${algorithm})`),
+  });
+  return {
+    type: 'admin.action',
+    subject: { ...subject, actor: `operator of ${subject.agent}` },
+    data: { action: 'policy.keys_changed', detail: { before: idsOf(before), after: idsOf(after) } },
+  };
+};

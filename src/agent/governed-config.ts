@@ -43,8 +43,39 @@ export const policyInUseOf = ({ policy }: AgentConfig): PolicyInUse => ({
   // With grants of its own, what decides is not the bundle alone.
   source: policy.data_file === undefined ? sourceOf(policy) : undefined,
   // Without require_signed their signatures are not asked for.
-  keys: policy.require_signed ? policy.keys : [],
+  // Nor are those of grants of its own.
+  keys: policy.require_signed && policy.data_file === undefined ? policy.keys : [],
 });
+
+/** Where bundles and grants come from: of agent.yaml these change with a restart, by managed settings at once. */
+const OPENED_WITH = ['bundle_file', 'bundle_url', 'data_file', 'max_bundle_age_seconds'] as const;
+
+/** Whether bundles or grants come from elsewhere by `next` than by `before`. */
+export const isMoved = (before: AgentConfig['policy'], next: AgentConfig['policy']): boolean =>
+  OPENED_WITH.some((key) => before[key] !== next[key]);
+
+/** Of keys, what tells whether others count. */
+const keysText = ({ require_signed, keys }: AgentConfig['policy']): string =>
+  JSON.stringify([require_signed, keys]);
+
+/** Whether other signatures count by `next` than by `before`. */
+export const areKeysChanged = (before: AgentConfig['policy'], next: AgentConfig['policy']): boolean =>
+  keysText(before) !== keysText(next);
+
+/** What holds of `next` in a process that opened its policy by `opened`, and the keys that wait for a restart. */
+export const livePolicy = (
+  opened: AgentConfig['policy'],
+  next: AgentConfig['policy'],
+): { readonly policy: AgentConfig['policy']; readonly ignored: readonly string[] } => {
+  const opening = new Set<string>(OPENED_WITH);
+  const entriesOf = (of: AgentConfig['policy'], isOpening: boolean): [string, unknown][] =>
+    Object.entries(of).filter(([key]) => opening.has(key) === isOpening);
+  const policy = Object.fromEntries([...entriesOf(next, false), ...entriesOf(opened, true)]);
+  return {
+    policy: policy as AgentConfig['policy'],
+    ignored: OPENED_WITH.filter((key) => opened[key] !== next[key]),
+  };
+};
 
 /** Managed settings that hold with a restart only. */
 export const awaitingRestart = ({ config: managed }: ManagedSettings, opened: AgentConfig): string[] => {

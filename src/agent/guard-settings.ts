@@ -1,4 +1,5 @@
 import type { Endpoint, GuardSettings } from '../policy/index.ts';
+import { portsOf } from '../protocol/index.ts';
 import { type Clock, type Logger, parseHostPort, type Timer } from '../runtime/index.ts';
 import type { AgentConfig } from './config.ts';
 import type { Resolver } from './resolver.ts';
@@ -57,10 +58,7 @@ export class GuardKeeper {
 
   /** Resolves the names again; what cannot be resolved keeps its last addresses. */
   async refresh(): Promise<void> {
-    const relays = this.#config.relays.map(({ host, control_port, data_ports }) => ({
-      host,
-      ports: [...new Set([control_port, ...data_ports])],
-    }));
+    const relays = this.#config.relays.map((node) => ({ host: node.host, ports: portsOf(node) }));
     const [listeners, databases] = await Promise.all([
       this.#endpoints(relays),
       this.#endpoints(databaseOf(this.#config.audit.database_url)),
@@ -91,10 +89,18 @@ export class GuardKeeper {
     return found.flat();
   }
 
+  /** A listener by name could be any local address: the guard takes it so. */
+  #gateways(): Endpoint[] {
+    return this.#config.own_listeners.map((listen) => {
+      const { host, port } = parseHostPort(listen);
+      return { address: host, port };
+    });
+  }
+
   #make(listeners: readonly Endpoint[], databases: readonly Endpoint[]): GuardSettings {
     return {
       allowLoopbackPorts: new Set(this.#config.allow_loopback),
-      ownListeners: [...this.#status, ...listeners],
+      ownListeners: [...this.#status, ...this.#gateways(), ...listeners],
       auditDatabase: databases,
       allowAuditDatabase: this.#config.allow_audit_database,
     };

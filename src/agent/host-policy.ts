@@ -17,6 +17,7 @@ export interface HostPolicyDeps {
   readonly host: PolicyHost;
   readonly guard: () => GuardSettings;
   readonly managed: Pick<ManagedHost, 'settings' | 'generation'>;
+  /** Where bundles come from, and whose signatures count. */
   readonly policyInUse: PolicyInUse;
 }
 
@@ -44,7 +45,8 @@ export class HostPolicy implements PolicyPort {
     const { generation } = this;
     this.#pending += 1;
     try {
-      const decision = await decideWithin(this.#deps.host, this.#governed(base), this.bounds(), lane);
+      const bounds = { ...this.bounds(), policyInUse: this.inUse(lane) };
+      const decision = await decideWithin(this.#deps.host, this.#governed(base), bounds, lane);
       return { ...decision, generation };
     } finally {
       this.#pending -= 1;
@@ -54,6 +56,15 @@ export class HostPolicy implements PolicyPort {
   /** The denial of a live stream by the managed settings that hold now; undefined when they allow it. */
   managedDenial({ base, addresses }: Pick<LiveStream, 'base' | 'addresses'>): Decision | undefined {
     return managedDenial(this.#deps.host, this.#governed(base), this.bounds(), addresses);
+  }
+
+  /**
+   * What managed settings judge. Until a bundle of the required source takes over, new streams are judged by what
+   * decides, which is none of that source; live streams and publications wait for it, as for any activation.
+   */
+  inUse(lane: Lane): PolicyInUse {
+    const { host, policyInUse } = this.#deps;
+    return lane === 'open' && host.isMoving ? { source: undefined, keys: [] } : policyInUse;
   }
 
   /** The input says which settings it was decided under, also where it was made under others. */

@@ -1,4 +1,4 @@
-import type { Decision, Obligations, PolicyInputBase } from '../policy/index.ts';
+import type { Decision, DecisionBundle, Obligations, PolicyInputBase } from '../policy/index.ts';
 import type { SessionStream } from '../protocol/index.ts';
 import type { CloseReason } from '../runtime/index.ts';
 import type { StreamLink } from './stream-link.ts';
@@ -22,8 +22,12 @@ export interface LiveStream {
   obligations: Obligations;
   recheckAt: string | null;
   rule: string | null;
+  /** What allowed it last: told apart from what ends it. */
+  bundle?: DecisionBundle | undefined;
   /** Engine errors in a row while re-evaluating. */
   errorCount: number;
+  /** The newest review of an activation found that it would be closed: it is re-evaluated before the others. */
+  wouldClose: boolean;
   /** Ends it: refused while dialling, reset once open. */
   cut(reason: CloseReason, detail?: string): void;
 }
@@ -33,7 +37,9 @@ export const adopt = (stream: LiveStream, decision: Decision): void => {
   stream.obligations = decision.obligations;
   stream.recheckAt = decision.recheck_at;
   stream.rule = decision.rule;
+  stream.bundle = decision.bundle;
   stream.errorCount = 0;
+  stream.wouldClose = false;
 };
 
 export const bytesOf = (stream: LiveStream): number =>

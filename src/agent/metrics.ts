@@ -1,5 +1,6 @@
 import { Counter, Gauge, Histogram } from 'prom-client';
 import type { Registry } from '../runtime/index.ts';
+import { SHADOW_STATES, type ShadowStatus } from './shadow.ts';
 
 /** Decision time, seconds: the budget is 100 ms, 25 ms is worth a look (policy.md, Engine rules). */
 const DECISION_BUCKETS = [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.025, 0.1];
@@ -10,16 +11,23 @@ const REVOCATION_BUCKETS = [0.001, 0.005, 0.025, 0.05, 0.1, 0.25, 1];
 export interface AgentGauges {
   streams(): number;
   openings(): number;
-  links(): { readonly state: string; readonly count: number }[];
+  links(): { readonly carrier: string; readonly state: string; readonly count: number }[];
   logins(): { readonly state: string; readonly count: number }[];
   linkRttMs(): number | undefined;
   creditStalls(): number;
   decisionQueue(): number;
   /** Whether an activation waits to be confirmed. */
   isBundleHeld(): boolean;
+  shadowState(): ShadowStatus['state'];
   /** Since the source of the bundle confirmed it; undefined for a file. */
   bundleAgeMs(): number | undefined;
-  audit(): { readonly spoolBytes: number; readonly oldestSeconds: number; readonly dropped: number };
+  audit(): {
+    readonly spoolBytes: number;
+    readonly oldestSeconds: number;
+    readonly dropped: number;
+    readonly shareRefusals: number;
+    readonly noteFailures: number;
+  };
 }
 
 export type AgentMetrics = ReturnType<typeof agentMetrics>;
@@ -43,24 +51,24 @@ export const agentMetrics = (registry: Registry, gauges: AgentGauges) => {
   const byState = (
     name: string,
     help: string,
-    labels: Readonly<Record<string, string>>,
-    read: () => { readonly state: string; readonly count: number }[],
+    labelNames: readonly string[],
+    read: () => ({ readonly count: number } & Readonly<Record<string, string | number>>)[],
   ): void => {
     new Gauge({
       name,
       help,
-      labelNames: [...Object.keys(labels), 'state'],
+      labelNames,
       registers,
       collect() {
         this.reset();
-        for (const { state, count } of read()) this.set({ ...labels, state }, count);
+        for (const { count, ...labels } of read()) this.set(labels, count);
       },
     });
   };
   gauge('sallyport_streams_open', 'Streams open now.', () => gauges.streams());
   gauge('sallyport_slots_in_use', 'Streams open or being opened.', () => gauges.openings());
-  byState('sallyport_links', 'Data links by carrier and state.', { carrier: 'tcp' }, () => gauges.links());
-  byState('sallyport_logins', 'Logins at relay nodes by state.', {}, () => gauges.logins());
+  byState('sallyport_links', 'Data links by carrier and state.', ['carrier', 'state'], () => gauges.links());
+  byState('sallyport_logins', 'Logins at relay nodes by state.', ['state'], () => gauges.logins());
   gauge('sallyport_link_rtt_seconds', 'Mean smoothed round trip over live data links.', () => {
     const rttMs = gauges.linkRttMs();
     return rttMs === undefined ? undefined : rttMs / MS_PER_SECOND;
@@ -71,6 +79,10 @@ export const agentMetrics = (registry: Registry, gauges: AgentGauges) => {
   gauge('sallyport_bundle_held', '1 while an activation waits to be confirmed.', () =>
     Number(gauges.isBundleHeld()),
   );
+  byState('sallyport_shadow', '1 for the state that the shadow bundle is in.', ['state'], () => {
+    const now = gauges.shadowState();
+    return SHADOW_STATES.map((state) => ({ state, count: Number(state === now) }));
+  });
   gauge('sallyport_bundle_age_seconds', 'Since the bundle server last confirmed the active bundle.', () => {
     const ageMs = gauges.bundleAgeMs();
     return ageMs === undefined ? undefined : ageMs / MS_PER_SECOND;
@@ -82,6 +94,16 @@ export const agentMetrics = (registry: Registry, gauges: AgentGauges) => {
     () => gauges.audit().oldestSeconds,
   );
   gauge('sallyport_audit_dropped', 'Close events dropped since the start.', () => gauges.audit().dropped);
+  gauge(
+    'sallyport_audit_share_refusals',
+    'Decisions refused since the start because their principal had used up its share of the spool.',
+    () => gauges.audit().shareRefusals,
+  );
+  gauge(
+    'sallyport_audit_note_failures',
+    'Events beside decisions that could not be kept since the start.',
+    () => gauges.audit().noteFailures,
+  );
   gauge('sallyport_credit_stalls', 'Times a stream ran out of credit, over live links.', () =>
     gauges.creditStalls(),
   );
@@ -90,6 +112,12 @@ export const agentMetrics = (registry: Registry, gauges: AgentGauges) => {
       name: 'sallyport_streams_opened_total',
       help: 'OPENs answered, by result.',
       labelNames: ['result'],
+      registers,
+    }),
+    certificateChecks: new Counter({
+      name: 'sallyport_certificate_checks_total',
+      help: 'Certificates of relays asked about at their CRLs, by what became known.',
+      labelNames: ['state'],
       registers,
     }),
     refused: new Counter({
@@ -130,6 +158,18 @@ export const agentMetrics = (registry: Registry, gauges: AgentGauges) => {
     bundleFetches: new Counter({
       name: 'sallyport_bundle_fetches_total',
       help: 'Requests to the bundle server, by result.',
+      labelNames: ['result'],
+      registers,
+    }),
+    statusReports: new Counter({
+      name: 'sallyport_status_reports_total',
+      help: 'Reports to the status service, by result.',
+      labelNames: ['result'],
+      registers,
+    }),
+    shadowDecisions: new Counter({
+      name: 'sallyport_shadow_decisions_total',
+      help: 'Decisions looked at by the shadow bundle, by what it said of them.',
       labelNames: ['result'],
       registers,
     }),

@@ -1,6 +1,7 @@
 import type { AuditLog } from '../audit/index.ts';
 import type { GuardSettings, ManagedSettings, PolicyInputBase } from '../policy/index.ts';
 import type { Clock, CloseReason, Logger, TimerWheel } from '../runtime/index.ts';
+import type { Decided } from './decided.ts';
 import type { DenialGate } from './denial-gate.ts';
 import type { Connect } from './dialler.ts';
 import type { FailureLog } from './failures.ts';
@@ -41,4 +42,6 @@ export interface OpenDeps {
   readonly now: () => Pick<PolicyInputBase, 'time' | 'managed'>;
   /** Why the agent itself takes no stream now. */
   readonly barred: () => CloseReason | undefined;
+  /** Told of each decision once it is in force; whoever listens takes note and returns. */
+  readonly onDecided: (decided: Decided) => void;
 }

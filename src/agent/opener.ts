@@ -1,3 +1,4 @@
+import type { Subject } from '../audit/index.ts';
 import type { Decision } from '../policy/index.ts';
 import { guardAddress } from '../policy/index.ts';
 import type { IncomingOpen, StreamEnd } from '../protocol/index.ts';
@@ -20,6 +21,8 @@ interface EndExtras {
   readonly decisionId?: string | undefined;
   /** The opener has gone: there is nobody to refuse. */
   readonly isAborted?: boolean;
+  /** The target answered the dial, with a refusal. */
+  readonly isDialRefused?: boolean;
 }
 
 /**
@@ -94,7 +97,7 @@ export class Opener {
       if (isOver(opening)) return;
       this.#deps.metrics.decisionSeconds.observe(decision.eval_us / MICROSECONDS);
       if (!decision.allow) {
-        await this.#deny(opening, decision, resolution.ageMs);
+        await this.#deny(opening, base, decision, resolution.ageMs);
         return;
       }
       if (decision.generation !== policy.generation) continue;
@@ -124,12 +127,18 @@ export class Opener {
       }
       if (decision.generation !== policy.generation) continue;
       this.#dial(opening, decision, decisionId, base);
+      this.#deps.onDecided({ base, decision, decisionId, subject });
       return;
     }
     this.#end(opening, 'policy_overload', { detail: `policy changed ${MAX_DECISIONS} times meanwhile` });
   }
 
-  async #deny(opening: Opening, decision: Decision, resolveAgeMs: number): Promise<void> {
+  async #deny(
+    opening: Opening,
+    base: LiveStream['base'],
+    decision: Decision,
+    resolveAgeMs: number,
+  ): Promise<void> {
     const { audit, denials, logger } = this.#deps;
     const reason = decision.reason ?? 'policy_denied';
     const key = `${opening.link.offer.connection}/${opening.link.offer.sender.id}/${reason}/${opening.target.host}`;
@@ -150,6 +159,7 @@ export class Opener {
       }
     }
     this.#end(opening, reason, { decision, decisionId });
+    this.#deps.onDecided({ base, decision, decisionId, subject: opening.subject });
   }
 
   #dial(opening: Opening, decision: Decision, decisionId: string, base: LiveStream['base']): void {
@@ -168,7 +178,9 @@ export class Opener {
       obligations: decision.obligations,
       recheckAt: decision.recheck_at,
       rule: decision.rule,
+      bundle: decision.bundle,
       errorCount: 0,
+      wouldClose: false,
       cut: (reason, detail) => this.#cut(opening, live, reason, detail),
     };
     opening.live = live;
@@ -189,7 +201,8 @@ export class Opener {
     };
     opening.dial = new Dial(plan, connect, wheel, {
       onConnected: (socket, address) => this.#accept(opening, live, socket, address),
-      onFailed: (failure) => this.#end(opening, failure.reason, { detail: failure.detail, decisionId }),
+      onFailed: ({ reason, detail, isRefused }) =>
+        this.#end(opening, reason, { detail, decisionId, isDialRefused: isRefused === true }),
     });
     opening.dial.start();
   }
@@ -261,7 +274,7 @@ export class Opener {
   /** The one end of an opening that became no open stream. */
   #end(opening: Opening, reason: CloseReason, extras: EndExtras = {}): void {
     if (isOver(opening)) return;
-    const { audit, metrics, streams } = this.#deps;
+    const { metrics, streams } = this.#deps;
     opening.end = { reason, detail: extras.detail };
     opening.timer?.cancel();
     opening.dial?.abort();
@@ -273,16 +286,12 @@ export class Opener {
         opening.link.whenEndKnown((known) => this.#noteNeverOpened(opening, allowedBy, known));
       else this.#noteNeverOpened(opening, allowedBy);
     } else if (extras.decision === undefined && extras.isAborted !== true) {
-      audit.note({
-        type: 'stream.refused',
-        subject: opening.subject,
-        data: { reason, ...(extras.detail === undefined ? {} : { detail: extras.detail }) },
-      });
+      this.#noteRefused(opening.link, opening.subject, reason, extras.detail);
     }
     metrics.opened.inc({ result: extras.decision === undefined ? 'failed' : 'denied' });
     metrics.refused.inc({ reason });
     if (extras.isAborted !== true) {
-      this.#refuse(opening.incoming, reason, extras.decisionId ?? allowedBy);
+      this.#refuse(opening.incoming, reason, extras.decisionId ?? allowedBy, extras.isDialRefused);
     }
     this.#fail(opening, reason, extras);
   }
@@ -310,24 +319,36 @@ export class Opener {
     reason: CloseReason,
     detail: string | undefined,
   ): void {
-    const { audit, metrics, denials } = this.#deps;
+    const { metrics } = this.#deps;
     const target = link.target() ?? { host: '', port: 0 };
     const subject = streamSubject(incoming, link, target);
-    const data = { reason, ...(detail === undefined ? {} : { detail }) };
-    const key = `${link.offer.connection}/${link.offer.sender.id}/${reason}`;
-    const event = denials.admit(key, { type: 'stream.refused', subject, data });
-    if (event !== undefined) audit.note(event);
+    this.#noteRefused(link, subject, reason, detail);
     metrics.opened.inc({ result: 'failed' });
     metrics.refused.inc({ reason });
     this.#refuse(incoming, reason, undefined);
     this.#remember({ incoming, link }, reason, detail, undefined, undefined);
   }
 
-  #refuse(incoming: IncomingOpen, reason: CloseReason, decisionId: string | undefined): void {
+  /** Written, or counted with others like it: a client that tries again and again must not fill the spool. */
+  #noteRefused(link: StreamLink, subject: Subject, reason: CloseReason, detail: string | undefined): void {
+    const { audit, denials } = this.#deps;
+    const data = { reason, ...(detail === undefined ? {} : { detail }) };
+    const key = `${link.offer.connection}/${link.offer.sender.id}/${reason}`;
+    const event = denials.admit(key, { type: 'stream.refused', subject, data });
+    if (event !== undefined) audit.note(event);
+  }
+
+  #refuse(
+    incoming: IncomingOpen,
+    reason: CloseReason,
+    decisionId: string | undefined,
+    isDialRefused = false,
+  ): void {
     try {
       incoming.refuse(reason, {
         movable: MOVABLE_REASONS.has(reason),
         ...(decisionId === undefined ? {} : { decision_id: decisionId }),
+        ...(isDialRefused ? { dial_refused: true } : {}),
       });
     } catch (error) {
       // Whatever the session thinks of it, the stream is not open and stays so.

@@ -8,6 +8,8 @@ export interface AgentProcess {
   drain(): Promise<void>;
   /** Applies what can change without a restart; says in the log what cannot. */
   reload(config: AgentConfig): Promise<void>;
+  /** Takes up what comes from elsewhere than agent.yaml, which itself cannot be read. */
+  reloadManaged(): Promise<void>;
   /** Cuts what is still there, flushes the audit log, lets go of everything. Idempotent. */
   close(): Promise<void>;
 }

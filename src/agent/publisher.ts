@@ -1,3 +1,4 @@
+import { denialText } from './denial-text.ts';
 import type { AuditLog, Subject } from '../audit/index.ts';
 import type { Decision, PolicyInputBase } from '../policy/index.ts';
 import type { AttachedCredential, ConnectionInfo } from '../protocol/index.ts';
@@ -9,6 +10,7 @@ import {
   messageOf,
   type TimerWheel,
 } from '../runtime/index.ts';
+import type { Decided } from './decided.ts';
 import { decisionData } from './events.ts';
 import type { PolicyPort } from './policy-port.ts';
 import { listenerKey, type Publication, publicationStatus, type PublicationStatus } from './publication.ts';
@@ -47,6 +49,8 @@ export interface PublisherDeps {
   readonly port: (node: string) => PublishPort | undefined;
   /** Gateways can find the connection on this credential at this node from now on. */
   readonly onOffered: (node: string, handle: string) => void;
+  /** Told of each decision to publish; whoever listens takes note and returns. */
+  readonly onDecided: (decided: Decided) => void;
 }
 
 const keyOf = (node: string, handle: string): string => `${node}\n${handle}`;
@@ -198,6 +202,11 @@ export class Publisher {
     return this.#connections.get(keyOf(node, connection))?.labels ?? {};
   }
 
+  /** What policy allows now, offered or not. */
+  published(): Publication[] {
+    return [...this.#publications.values()].filter(({ state }) => state === 'published');
+  }
+
   status(): PublicationStatus[] {
     return [...this.#publications.values()].map(publicationStatus);
   }
@@ -255,7 +264,8 @@ export class Publisher {
       this.#again(publication, PUBLISH_RETRY_MS);
       return;
     }
-    const decision = await this.#decide(publication, connection, resolution.addresses);
+    const { base, decision } = await this.#decide(publication, connection, resolution.addresses);
+    const subject = this.#subject(publication, connection);
     const evidence = JSON.stringify([
       decision.allow,
       decision.reason,
@@ -267,13 +277,17 @@ export class Publisher {
     if (evidence !== publication.evidence) {
       const event = {
         type: 'publish.decision' as const,
-        subject: this.#subject(publication, connection),
-        data: decisionData(decision, { resolveAgeMs: resolution.ageMs }),
+        subject,
+        data: decisionData(decision, {
+          resolveAgeMs: resolution.ageMs,
+          ...(publication.state === 'published' ? { recheck: true } : {}),
+        }),
       };
       publication.decisionId = (await audit.record(event)).event_id;
       publication.evidence = evidence;
     }
     publication.decision = decision;
+    this.#deps.onDecided({ base, decision, decisionId: publication.decisionId, subject });
     const revoked = this.#deps.revoked(publication.credential);
     if (revoked !== undefined) {
       this.#withdraw(
@@ -294,7 +308,7 @@ export class Publisher {
     this.#again(publication, decision.obligations.recheck_seconds * SECOND_MS, decision.recheck_at);
     if (!decision.allow) {
       const reason = decision.reason ?? 'policy_denied';
-      this.#withdraw(publication, 'denied', reason, decision.reasons.map(({ code }) => code).join(', '));
+      this.#withdraw(publication, 'denied', reason, denialText(decision.reasons));
       return;
     }
     await this.#publish(publication, connection.name);
@@ -345,7 +359,7 @@ export class Publisher {
     publication: Publication,
     connection: ConnectionInfo,
     addresses: readonly string[],
-  ): Promise<Decision> {
+  ): Promise<{ readonly base: PolicyInputBase; readonly decision: Decision }> {
     const { policy, namespace, agent, now, usage } = this.#deps;
     const { time, managed } = now();
     const base: PolicyInputBase = {
@@ -367,7 +381,7 @@ export class Publisher {
       if (decision.generation === policy.generation && !isEngineError) break;
       decision = await policy.decide(base, 'recheck');
     }
-    return decision;
+    return { base, decision };
   }
 
   #again(publication: Publication, delayMs: number, at: string | null = null): void {

@@ -1,7 +1,8 @@
 import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
-import { type Clock, foreignCodeOf, messageOf } from '../runtime/index.ts';
+import { type Clock, foreignCodeOf, isNameAddress, messageOf } from '../runtime/index.ts';
 import { normalizeAddress } from '../policy/index.ts';
+import { askDns, dnsSettings } from './dns-past-hosts.ts';
 
 /** An answer is used for at most this long; its age stands in the event. */
 export const ANSWER_KEPT_MS = 5_000;
@@ -17,10 +18,18 @@ export type Resolution =
 /** Asks the system for a name's addresses; throws as `node:dns` does. */
 export type Lookup = (host: string) => Promise<readonly string[]>;
 
-/** The host's own resolver (getaddrinfo), answers in its order. */
+/**
+ * The host's own resolver (getaddrinfo), answers in its order. Where the hosts file has the name for a gateway on this
+ * machine, DNS is asked past it; what DNS does not know stays with the gateway's address, which the guard refuses as
+ * `loop`.
+ */
 export const systemLookup: Lookup = async (host) => {
   const answers = await lookup(host, { all: true, verbatim: true });
-  return answers.map((answer) => answer.address);
+  const addresses = answers.map((answer) => answer.address);
+  const real = addresses.filter((address) => !isNameAddress(address));
+  if (real.length > 0 || addresses.length === 0) return real;
+  const found = await askDns(host, dnsSettings());
+  return found.length > 0 ? found : addresses.filter((address) => isIP(address) === 4);
 };
 
 interface Answer {

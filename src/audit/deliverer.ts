@@ -1,6 +1,7 @@
 import pg from 'pg';
 import { Backoff, type Clock, foreignCodeOf, type Logger, messageOf, sleep } from '../runtime/index.ts';
 import type { OutgoingBatches } from './spool/messages.ts';
+import { type RecentHeads, readRecentHeads } from './recent-heads.ts';
 import type { SpoolClient } from './spool/spool-client.ts';
 
 /** Canonical bytes of one round trip, about. */
@@ -70,6 +71,17 @@ export class Deliverer {
 
   get error(): string | undefined {
     return this.#error;
+  }
+
+  /** Heads of other chains; undefined when the database does not answer. Never rejects. */
+  async recentHeads(ownChain: string): Promise<RecentHeads | undefined> {
+    if (this.#status !== 'ok') return undefined;
+    try {
+      return await readRecentHeads(this.#pool, ownChain);
+    } catch (thrown) {
+      this.#o.logger.debug({ error: messageOf(thrown) }, 'heads of other chains were not read');
+      return undefined;
+    }
   }
 
   /** There may be something to deliver. */

@@ -5,6 +5,7 @@ import type { AuditEventInput } from './event/event.ts';
 import type { EventType } from './event/event-type.ts';
 import { fitField } from './event/field.ts';
 import { EVENT_CLASS, type LostStream, type SpoolItem } from './spool/messages.ts';
+import { accountOf } from './spool/principal-shares.ts';
 
 /** Events that `best_effort` may drop beyond the quota. */
 const CLOSE_TYPES: ReadonlySet<EventType> = new Set<EventType>([
@@ -35,6 +36,13 @@ const streamIdOf = (input: AuditEventInput): string | undefined => {
   return typeof id === 'string' ? id : undefined;
 };
 
+const principalOf = ({ subject }: AuditEventInput): string | undefined => {
+  const principal = fitField('text', subject.principal);
+  if (typeof principal !== 'string') return undefined;
+  const connection = fitField('text', subject.connection);
+  return accountOf(principal, typeof connection === 'string' ? connection : undefined);
+};
+
 /** The id that an emitter gave, when it is one. */
 export const eventIdOf = (input: AuditEventInput): string | undefined => {
   const id = fitField('uuid', input.id);
@@ -49,18 +57,14 @@ export const spoolItem = (
   context: EnvelopeContext,
 ): SpoolItem => {
   const text = eventText(input, id, recordedMs, context);
-  const eventClass = classOf(input.type);
+  const item = { text, class: classOf(input.type), principal: principalOf(input) };
   if (input.type === 'stream.decision') {
-    return {
-      text,
-      class: eventClass,
-      opens: (input.data.allow as unknown) === true ? streamIdOf(input) : undefined,
-    };
+    return { ...item, opens: (input.data.allow as unknown) === true ? streamIdOf(input) : undefined };
   }
   if (input.type === 'stream.close' || input.type === 'stream.refused') {
-    return { text, class: eventClass, closes: streamIdOf(input) };
+    return { ...item, closes: streamIdOf(input) };
   }
-  return { text, class: eventClass };
+  return item;
 };
 
 /** The end of a stream whose agent went away without recording it. */

@@ -1,28 +1,41 @@
+import { hostname } from 'node:os';
+import { MessageChannel } from 'node:worker_threads';
 import {
   type Clock,
   isAppError,
   type Logger,
   messageOf,
+  type DirectoryLock,
   systemClock,
   type Timer,
   uuidv7,
 } from '../runtime/index.ts';
 import type { AuditHealth, AuditLog, AuditLogOptions, OutageMode, Recorded } from './audit-log.ts';
+import { Checkpointer } from './checkpoint/checkpointer.ts';
 import { Deliverer, type RefusalReason } from './deliverer.ts';
 import { auditError } from './errors.ts';
 import { type EnvelopeContext, originText } from './event/envelope.ts';
 import type { AuditEventInput } from './event/event.ts';
 import { localTimeIn } from './event/local-time.ts';
+import { heartbeatOf } from './heartbeat.ts';
 import { eventIdOf, lostStreamEvent, type PendingEvent, spoolItem } from './pending-event.ts';
-import { MAX_GROUP_EVENTS, OUTCOME, type SpoolState } from './spool/messages.ts';
+import type { RecentHeads } from './recent-heads.ts';
+import { exportLook } from './export/notice-look.ts';
+import { retentionLook } from './retention/witness.ts';
+import { Witness } from './witness.ts';
+import { SinkClient } from './sink/sink-client.ts';
+import { DEFAULT_BACKLOG_BYTES } from './sink/sink-settings.ts';
+import { MAX_GROUP_EVENTS, OUTCOME, type SpoolState, type SpoolWorkerOptions } from './spool/messages.ts';
 import { type Ready, SpoolClient } from './spool/spool-client.ts';
-import { lockSpool, type SpoolLock } from './spool/spool-lock.ts';
+import { lockSpool } from './spool/spool-lock.ts';
 
 const DEFAULT_MAX_SPOOL_BYTES = 1024 * 1024 * 1024;
 /** audit.md: three of these without one and a chain counts as silent. */
 const HEARTBEAT_MS = 60_000;
 /** How long `close` waits for the database before it leaves the rest to the next start. */
 const CLOSE_DELIVERY_MS = 3_000;
+/** … and then for a last checkpoint. */
+const CLOSE_CHECKPOINT_MS = 3_000;
 /** Most messages that the worker has not answered; it writes those that are there as one group. */
 const MAX_GROUPS_UNDER_WAY = 8;
 /** Events that nobody waits for go with the next that somebody does wait for, or after this time. */
@@ -55,9 +68,12 @@ export class SpooledLog implements AuditLog {
   readonly #localAt: ((atMs: number) => string) | undefined;
   readonly #startedMs: number;
   readonly #watchers = new Set<() => void>();
-  #lock: SpoolLock | undefined;
+  #lock: DirectoryLock | undefined;
   #spool: SpoolClient | undefined;
   #deliverer: Deliverer | undefined;
+  #sinks: SinkClient | undefined;
+  #witness: Witness | undefined;
+  #checkpointer: Checkpointer | undefined;
   #heartbeat: Timer | undefined;
   #context: EnvelopeContext;
   #state: SpoolState | undefined;
@@ -67,6 +83,7 @@ export class SpooledLog implements AuditLog {
   #noteTimer: Timer | undefined;
   #lost: string | undefined;
   #dropped = 0;
+  #shareRefusals = 0;
   #noteFailures = 0;
   #refusedChains = 0;
   #closing: Promise<void> | undefined;
@@ -139,12 +156,17 @@ export class SpooledLog implements AuditLog {
       oldest_unacknowledged_seconds:
         oldest === undefined ? 0 : Math.max(0, (this.#clock.nowMs() - oldest) / 1000),
       dropped: this.#dropped,
+      share_refusals: this.#shareRefusals,
+      over_share: state?.overShare ?? [],
       note_failures: this.#noteFailures,
       spool: this.#spoolStatus(state),
       database: this.#deliverer?.status ?? 'none',
       ...(error === undefined ? {} : { database_error: error }),
       mode: this.#mode,
+      sink_held_bytes: state?.heldBytes ?? 0,
+      sinks: this.#sinks?.status ?? [],
       refused_chains: this.#refusedChains,
+      ...(this.#checkpointer === undefined ? {} : { checkpoints: this.#checkpointer.health() }),
     };
   }
 
@@ -161,6 +183,7 @@ export class SpooledLog implements AuditLog {
   }
 
   async #start(options: AuditLogOptions): Promise<void> {
+    const live = this.#openSinks(options);
     const { client, ready } = await SpoolClient.open(
       {
         spoolDir: options.spoolDir,
@@ -168,8 +191,10 @@ export class SpooledLog implements AuditLog {
         jsonlDir: options.jsonlDir,
         delivers: options.database !== undefined,
         maxSpoolBytes: this.#maxSpoolBytes,
+        shareFromPercent: options.shareFromPercent,
         mode: this.#mode,
         files: options.files,
+        live,
       },
       {
         onState: (state) => this.#seen(state),
@@ -184,7 +209,7 @@ export class SpooledLog implements AuditLog {
     const first = this.record(this.#heartbeatEvent());
     for (const event of openingEvents(ready)) this.note(event);
     await first;
-    this.#heartbeat = this.#clock.every(HEARTBEAT_MS, () => this.note(this.#heartbeatEvent())).unref();
+    this.#heartbeat = this.#clock.every(HEARTBEAT_MS, () => void this.#beat()).unref();
     if (options.database !== undefined) {
       this.#deliverer = new Deliverer({
         url: options.database.url,
@@ -193,26 +218,51 @@ export class SpooledLog implements AuditLog {
         logger: options.logger,
         onRefused: (chain, reason, detail) => this.#refused(chain, reason, detail),
       });
+      this.#startWitness(options.database.url, options);
     }
+    await this.#startCheckpoints(options);
   }
 
-  #heartbeatEvent(): AuditEventInput {
-    const state = this.#state;
-    const head =
-      state?.lastSeal === undefined || state.lastSeal === null
-        ? undefined
-        : { chain: state.chain, batch: state.lastBatch, seal: state.lastSeal };
-    return {
-      type: 'audit.heartbeat',
-      subject: {},
-      data: {
-        uptime_ms: Math.round(this.#clock.monotonicMs() - this.#startedMs),
-        spool_bytes: state?.spoolBytes ?? 0,
-        unacknowledged: state?.unacknowledged ?? 0,
-        dropped: this.#dropped,
-        head,
-      },
-    };
+  async #startCheckpoints(options: AuditLogOptions): Promise<void> {
+    const { checkpoints: places, spoolDir, keyFile, database, clock, logger } = options;
+    if (places === undefined) return;
+    const spool = (): SpoolState | undefined => this.#state;
+    const databaseUrl = database?.url;
+    this.#checkpointer = await Checkpointer.start({
+      places,
+      spoolDir,
+      keyFile,
+      databaseUrl,
+      clock,
+      logger,
+      spool,
+    });
+  }
+
+  /** Started before the spool, which tells them what it finds. */
+  #openSinks({ sinks, spoolDir, logger }: AuditLogOptions): SpoolWorkerOptions['live'] {
+    if (sinks === undefined) return undefined;
+    const { port1, port2 } = new MessageChannel();
+    this.#sinks = new SinkClient({ spoolDir, settings: sinks, hostName: hostname() }, port2, logger);
+    return { port: port1, backlogBytes: sinks.backlogBytes ?? DEFAULT_BACKLOG_BYTES };
+  }
+
+  #startWitness(url: string, { trustFile, clock, logger }: AuditLogOptions): void {
+    const record = (event: AuditEventInput): Promise<Recorded> => this.record(event);
+    const retention = trustFile === undefined ? [] : [retentionLook({ trustFile, clock, logger, record })];
+    this.#witness = new Witness({ url, looks: [...retention, exportLook(record)], clock, logger });
+    this.#witness.start();
+  }
+
+  #heartbeatEvent(others?: RecentHeads): AuditEventInput {
+    const uptimeMs = this.#clock.monotonicMs() - this.#startedMs;
+    return heartbeatOf({ uptimeMs, dropped: this.#dropped, state: this.#state, others });
+  }
+
+  /** Says that the chain lives, and countersigns the heads of others where the database shows them. */
+  async #beat(): Promise<void> {
+    const others = await this.#deliverer?.recentHeads(this.chainId);
+    if (this.#closing === undefined) this.note(this.#heartbeatEvent(others));
   }
 
   #enqueue(input: AuditEventInput, schedule: () => void): Promise<Recorded> {
@@ -287,13 +337,21 @@ export class SpooledLog implements AuditLog {
     }
     for (const [index, event] of group.entries()) {
       const outcome = answer.outcomes[index];
-      if (outcome === OUTCOME.refused) {
+      if (outcome === OUTCOME.overShare) {
+        this.#shareRefusals += 1;
+        event.reject(this.#overShare(event.item.principal ?? ''));
+      } else if (outcome === OUTCOME.refused) {
         const limit = `the spool holds its ${this.#maxSpoolBytes} bytes`;
         event.reject(auditError('ERR_AUDIT_UNAVAILABLE', limit, { retryable: true }));
       } else {
         event.resolve({ event_id: event.id, seq: answer.seqs[index] ?? 0 });
       }
     }
+  }
+
+  #overShare(principal: string): Error {
+    const text = `the spool nears its ${this.#maxSpoolBytes} bytes and ${principal} has used up its share`;
+    return auditError('ERR_AUDIT_OVER_SHARE', text, { retryable: true });
   }
 
   #seen(state: SpoolState): void {
@@ -306,6 +364,16 @@ export class SpooledLog implements AuditLog {
       this.#logger.error({ error: state.failed }, 'audit spool cannot be written; decisions are refused');
     } else if (before?.failed !== undefined && state.failed === undefined) {
       this.#logger.info('audit spool can be written again');
+    }
+    const [over] = state.overShare;
+    if (over !== undefined && before?.overShare.length === 0) {
+      const principals = state.overShare.map(({ principal, bytes }) => `${principal}: ${bytes} bytes`);
+      this.#logger.warn(
+        { spool_bytes: state.spoolBytes, max_spool_bytes: this.#maxSpoolBytes, principals },
+        'audit spool nears its quota; decisions of principals over their share are refused',
+      );
+    } else if (over === undefined && before !== undefined && before.overShare.length > 0) {
+      this.#logger.info('no principal is over its share of the audit spool any more');
     }
     if (state.unacknowledged > 0) this.#deliverer?.wake();
     this.#notify();
@@ -388,9 +456,14 @@ export class SpooledLog implements AuditLog {
     this.#schedule();
     await this.#written();
     await this.#spool?.seal(true).catch(() => undefined);
+    // Without a spool there is nothing that they could still be told.
+    const sinksClosed = this.#sinks?.close(this.#spool === undefined ? 0 : CLOSE_DELIVERY_MS);
     if (this.#deliverer !== undefined && this.#deliverer.status !== 'failing') {
       await this.#delivered(CLOSE_DELIVERY_MS);
     }
+    await this.#checkpointer?.stop(CLOSE_CHECKPOINT_MS);
+    await sinksClosed;
+    await this.#witness?.stop();
     await this.#deliverer?.stop();
     await this.#spool?.close().catch((error: unknown) => {
       this.#logger.warn({ error: messageOf(error) }, 'audit spool did not close');

@@ -10,9 +10,12 @@ import {
   formatProblem,
   messageOf,
   parseConfig,
+  readConfig,
   readConfigText,
+  systemClock,
 } from '../runtime/index.ts';
-import { outputOf } from './output.ts';
+import { nameRows, showNames } from './hosts.ts';
+import { counted, type Output, outputOf } from './output.ts';
 
 export type ProcessKind = 'relay' | 'agent' | 'gateway';
 /** What a file may be: a process's configuration, or the managed settings over every agent of a machine. */
@@ -23,15 +26,24 @@ const READABLE_FILES: Readonly<Record<ConfigKind, readonly string[]>> = {
   relay: ['tls.cert_file', 'tls.key_file', 'control.keyring_file'],
   agent: [
     'ca_file',
+    'proxy.credentials_file',
+    'proxy.ca_file',
     'policy.bundle_file',
     'policy.bundle_service.ca_file',
     'policy.bundle_service.token_file',
     'policy.bundle_service.client_cert_file',
     'policy.bundle_service.client_key_file',
+    'policy.status_service.ca_file',
+    'policy.status_service.token_file',
+    'policy.status_service.client_cert_file',
+    'policy.status_service.client_key_file',
   ],
-  gateway: ['ca_file'],
+  gateway: ['ca_file', 'proxy.credentials_file', 'proxy.ca_file'],
   managed: [],
 };
+
+/** Their URLs may name files too (`sslrootcert`). */
+const DATABASE_URLS = ['control.database_url', 'control.listen_url', 'audit.database_url'];
 
 const schemaOf = async (kind: ConfigKind): Promise<ZodType> => {
   switch (kind) {
@@ -45,6 +57,10 @@ const schemaOf = async (kind: ConfigKind): Promise<ZodType> => {
       return (await import('../policy/index.ts')).managedConfigSchema;
   }
 };
+
+/** `an agent configuration` */
+export const configName = (kind: ConfigKind): string =>
+  `${kind === 'agent' ? 'an' : 'a'} ${kind} configuration`;
 
 const MANAGED_KEYS = [
   'designated',
@@ -60,17 +76,31 @@ export const kindOf = (text: string): ConfigKind => {
   const value: unknown = parseDocument(text).toJS({ maxAliasCount: 100 });
   const keys = new Set(typeof value === 'object' && value !== null ? Object.keys(value) : []);
   // agent.yaml and gateway.yaml have lists and mappings of connections, and relays with ports.
-  const { connections, relays } = (keys.size === 0 ? {} : value) as {
+  const { connections, relays, tls } = (keys.size === 0 ? {} : value) as {
     connections?: unknown;
     relays?: unknown;
+    tls?: unknown;
   };
   const isListOfNames = Array.isArray(relays) && relays.some((relay) => typeof relay === 'string');
   if (typeof connections === 'string' || isListOfNames || MANAGED_KEYS.some((key) => keys.has(key))) {
     return 'managed';
   }
-  if (['control', 'node', 'admin', 'public', 'tls'].some((key) => keys.has(key))) return 'relay';
+  if (['control', 'node', 'admin', 'public'].some((key) => keys.has(key))) return 'relay';
+  // Of a relay: its certificate. agent.yaml and gateway.yaml say with it how that is judged.
+  if (typeof tls === 'object' && tls !== null && 'cert_file' in tls) return 'relay';
   if (['policy', 'audit', 'allow_loopback', 'time_zone'].some((key) => keys.has(key))) return 'agent';
   return 'gateway';
+};
+
+/** Whether some key of a file is one of the process that it was taken for. */
+const isTold = async (file: string): Promise<boolean> => {
+  const text = await readConfigText(file);
+  const value: unknown = parseDocument(text).toJS({ maxAliasCount: 100 });
+  if (typeof value !== 'object' || value === null) return false;
+  const { properties = {} } = configJsonSchema(await schemaOf(kindOf(text)), '', true) as {
+    properties?: object;
+  };
+  return Object.keys(value).some((key) => key in properties);
 };
 
 /** Why agents would not take managed settings that are in their place; a draft elsewhere may be anybody's. */
@@ -89,17 +119,20 @@ const untrusted = async (file: string): Promise<ConfigProblem[]> => {
 export const checkConfig = async (
   file: string,
   wanted?: ConfigKind,
-): Promise<{ kind: ConfigKind; problems: readonly ConfigProblem[] }> => {
+): Promise<{ kind: ConfigKind; problems: readonly ConfigProblem[]; warnings: readonly ConfigProblem[] }> => {
+  const warnings: ConfigProblem[] = [];
   const text = await readConfigText(file);
   const kind = wanted ?? kindOf(text);
   try {
     parseConfig(text, resolve(file), await schemaOf(kind), {
       readableFiles: READABLE_FILES[kind],
+      databaseUrls: DATABASE_URLS,
+      onWarning: (warning) => warnings.push(warning),
       isSelfContained: kind === 'managed',
     });
-    return { kind, problems: kind === 'managed' ? await untrusted(resolve(file)) : [] };
+    return { kind, problems: kind === 'managed' ? await untrusted(resolve(file)) : [], warnings };
   } catch (error) {
-    if (error instanceof ConfigError) return { kind, problems: error.problems };
+    if (error instanceof ConfigError) return { kind, problems: error.problems, warnings };
     throw error;
   }
 };
@@ -120,6 +153,20 @@ const kindFrom = (text: string | undefined, option: string, command: Command): C
     command.error(`error: ${option} is relay, agent, gateway or managed, not ${JSON.stringify(text)}`);
   }
   return kind;
+};
+
+/** The transparent names of a gateway.yaml that is right, with the addresses that they have or will get. */
+const namesOf = async (file: string, output: Output): Promise<ReturnType<typeof nameRows>> => {
+  const { gatewayConfigSchema, previewNames, readHostsFile, systemHostsFile } = await import(
+    '../gateway/index.ts'
+  );
+  try {
+    const config = await readConfig(file, gatewayConfigSchema);
+    return nameRows(previewNames(config, readHostsFile(systemHostsFile()), systemClock));
+  } catch (error) {
+    output.note(`the addresses of its names are not known here: ${messageOf(error)}`);
+    return [];
+  }
 };
 
 export const checkCommand = (program: Command): void => {
@@ -144,15 +191,26 @@ export const checkCommand = (program: Command): void => {
       }
       if (options.config === undefined)
         command.error("error: required option '-c, --config <file>' not specified");
-      const { kind, problems } = await checkConfig(options.config, kindFrom(options.kind, '--kind', command));
+      const { kind, problems, warnings } = await checkConfig(
+        options.config,
+        kindFrom(options.kind, '--kind', command),
+      );
       const ok = problems.length === 0;
-      output.document({ ok, kind, problems });
+      const names = ok && kind === 'gateway' ? await namesOf(options.config, output) : [];
+      output.document({ ok, kind, problems, warnings, ...(names.length > 0 ? { names } : {}) });
+      for (const warning of warnings) output.note(`warning: ${formatProblem(warning)}`);
       for (const problem of problems) output.line(formatProblem(problem));
       output.line(
         ok
-          ? `${options.config}: a valid ${kind} configuration`
-          : `${problems.length} problem${problems.length === 1 ? '' : 's'} in ${options.config} (read as a ${kind} configuration)`,
+          ? `${options.config}: ${configName(kind).replace(/ /, ' valid ').replace(/^an /, 'a ')}`
+          : `${counted(problems.length, 'problem')} in ${options.config} (read as ${configName(kind)})`,
       );
+      showNames(output, names);
+      if (!ok && options.kind === undefined && !(await isTold(options.config))) {
+        output.note(
+          'none of its keys tells whose configuration it is: --kind says so; a policy directory is for `policy check`',
+        );
+      }
       if (!ok) output.exitWith(EXIT.usage);
     });
 };

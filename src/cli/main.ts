@@ -9,7 +9,7 @@ import {
   terminalText,
 } from '../runtime/index.ts';
 import { exitCodeOf } from './errors.ts';
-import { createOutput, type GlobalOptions, jsonText } from './output.ts';
+import { counted, createOutput, type GlobalOptions, jsonText } from './output.ts';
 import { agentCommand } from './process/agent.ts';
 import { gatewayCommand } from './process/gateway.ts';
 import { relayCommand } from './process/relay.ts';
@@ -17,7 +17,8 @@ import { version } from './version.ts';
 
 const FOOTER = `
 Exit codes: 0 done; 1 the thing asked about is not so (denied, not verified, unhealthy, pending);
-2 bad usage or configuration; 3 a needed service or tool is out of reach.
+2 bad usage or configuration; 3 a needed service or tool is out of reach; 4 nothing wrong in
+what was looked at, which was not everything (audit verify --since); 141 the reader of the output (| head) went away first.
 Every command has --help, which says what it connects to. Error codes: docs/errors.md.`;
 
 const PROCESSES: readonly string[] = ['relay', 'agent', 'gateway'];
@@ -48,15 +49,14 @@ export const createProgram = async (argv: readonly string[]): Promise<Command> =
   relayCommand(program);
   agentCommand(program);
   gatewayCommand(program);
-  others?.otherCommands(program);
+  await others?.otherCommands(program, first, () => createProgram([]), FOOTER);
   return program;
 };
 
 /** What went wrong, for people; problems of a configuration stay in the form that editors jump to. */
 const errorText = (thrown: unknown): string => {
   if (thrown instanceof ConfigError) {
-    const count = thrown.problems.length;
-    return `${thrown.message}\nsallyport: ${count} problem${count === 1 ? '' : 's'} in the configuration (${thrown.code})`;
+    return `${thrown.message}\nsallyport: ${counted(thrown.problems.length, 'problem')} in the configuration (${thrown.code})`;
   }
   const message = messageOf(thrown).split('\n').map(terminalText).join('\n');
   return isAppError(thrown) ? `sallyport: ${message} (${thrown.code})` : `sallyport: ${message}`;
@@ -76,11 +76,17 @@ const report = (thrown: unknown, options: GlobalOptions): ExitCode => {
   return code;
 };
 
+/** Ends the process one turn later: that nobody reads any more is only told then. */
+const end = async (code: ExitCode): Promise<never> => {
+  await new Promise((resolve) => setImmediate(resolve));
+  return exitProcess(code);
+};
+
 /** Runs one command line and ends the process with its exit code. */
 export const main = async (argv: readonly string[]): Promise<void> => {
   for (const stream of [process.stdout, process.stderr]) {
     stream.on('error', (error: NodeJS.ErrnoException) => {
-      if (error.code === 'EPIPE') exitProcess(EXIT.ok);
+      if (error.code === 'EPIPE') exitProcess(EXIT.pipeClosed);
       throw error;
     });
   }
@@ -88,9 +94,9 @@ export const main = async (argv: readonly string[]): Promise<void> => {
   try {
     program = await createProgram(argv);
     await program.parseAsync([...argv]);
-    exitProcess((process.exitCode ?? EXIT.ok) as ExitCode);
+    await end((process.exitCode ?? EXIT.ok) as ExitCode);
   } catch (thrown) {
-    if (thrown instanceof CommanderError) exitProcess(thrown.exitCode === 0 ? EXIT.ok : EXIT.usage);
-    exitProcess(report(thrown, program?.opts<GlobalOptions>() ?? {}));
+    if (thrown instanceof CommanderError) await end(thrown.exitCode === 0 ? EXIT.ok : EXIT.usage);
+    await end(report(thrown, program?.opts<GlobalOptions>() ?? {}));
   }
 };

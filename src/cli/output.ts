@@ -19,6 +19,8 @@ export interface Output {
   readonly json: boolean;
   readonly quiet: boolean;
   readonly verbose: boolean;
+  /** Whether `progress` shows anything. */
+  readonly showsProgress: boolean;
   /** A line for people on stdout; nothing with --json. */
   line(text?: string): void;
   /** The one JSON document of a command; nothing without --json. */
@@ -40,6 +42,10 @@ export interface Output {
 const write = (stream: NodeJS.WriteStream, text: string): void => {
   stream.write(text);
 };
+
+/** `1 link`, `2 links`; `many` where it is not the one with an s. */
+export const counted = (count: number, one: string, many = `${one}s`): string =>
+  `${String(count)} ${count === 1 ? one : many}`;
 
 /** Escapes what could move the cursor, line by line. Nothing of ours is coloured, so NO_COLOR has nothing to do. */
 const safe = (text: string): string => text.split('\n').map(terminalText).join('\n');
@@ -95,6 +101,7 @@ export const createOutput = (options: GlobalOptions): Output => {
     json,
     quiet,
     verbose,
+    showsProgress,
     line(text = '') {
       clear();
       if (!json) write(process.stdout, `${safe(text)}\n`);

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { z } from 'zod';
 import { isConnectionName } from '../identity/index.ts';
-import { AppError, EXIT, parseHostPort, sleep, systemClock } from '../runtime/index.ts';
+import { AppError, EXIT, type HostPort, parseHostPort, sleep, systemClock } from '../runtime/index.ts';
 import {
   type AdminClient,
   type AdminOptions,
@@ -10,9 +10,9 @@ import {
   openAdminClient,
 } from './manage/admin-client.ts';
 import { type Output, outputOf } from './output.ts';
-import { findRunningUp, requireRunningUp } from './ready-file.ts';
+import { findRunningUp } from './ready-file.ts';
 import { probe, type ProbeResult } from './up/probe.ts';
-import { adviceFor } from './why-advice.ts';
+import { adviceFor, denyRuleOf } from './why-advice.ts';
 
 const failureSchema = z.object({
   at: z.string(),
@@ -30,16 +30,32 @@ const failureSchema = z.object({
 const failuresSchema = z.object({ items: z.array(failureSchema) });
 const loginsSchema = z.object({
   items: z.array(
-    z.object({ role: z.string(), name: z.string(), state: z.string(), published: z.array(z.string()) }),
+    z.object({
+      role: z.string(),
+      name: z.string(),
+      state: z.string(),
+      credentials: z.array(z.object({ connection: z.string().nullable() })),
+      published: z.array(z.string()),
+    }),
   ),
 });
 
 type Failure = z.infer<typeof failureSchema>;
+type Login = z.infer<typeof loginsSchema>['items'][number];
+
+/** How a try ended; `waiting`: the gateway took the application's connection, and has nothing to join it to. */
+interface Tried extends Omit<ProbeResult, 'outcome'> {
+  readonly outcome: ProbeResult['outcome'] | 'waiting';
+}
 
 interface WhyOptions extends AdminOptions {
   readonly try?: boolean;
+  /** Where applications connect, when no `up` runs here. */
+  readonly listener?: string;
 }
 
+/** Failures that are over once an agent publishes the connection. */
+const UNPUBLISHED: readonly string[] = ['no_agent', 'unpublished'];
 /** How long a stream may stay open before a try counts as a success. */
 const TRY_PATIENCE_MS = 3_000;
 /** Reports travel from the ends to the relay within this. */
@@ -49,15 +65,22 @@ const POLL_MS = 100;
 const failuresOf = async (client: AdminClient, name: string): Promise<readonly Failure[]> =>
   failuresSchema.parse(await client.get(`/connections/${encodeURIComponent(name)}/failures`)).items;
 
-/** Opens a stream as an application would, at the listener of the running `up`. */
-const tryConnection = async (name: string, options: WhyOptions): Promise<ProbeResult> => {
-  const up = requireRunningUp(options.state);
+/** Where an application would connect: the listener that is given, else that of the running `up`. */
+const listenerOf = (name: string, { listener, state }: WhyOptions): HostPort => {
+  if (listener !== undefined) return parseHostPort(listener);
+  const up = findRunningUp(state);
+  if (up === undefined) {
+    throw new AppError(
+      'ERR_CLI_USAGE',
+      `where do applications connect? give --listener HOST:PORT, what gateway.yaml has as listen of ${name}; no \`up\` runs here`,
+    );
+  }
   const connection = up.connections.find((one) => one.name === name);
   if (connection === undefined) {
     const known = up.connections.map((one) => one.name).join(', ');
     throw new AppError('ERR_CLI_USAGE', `the running \`up\` publishes no ${name}; it publishes ${known}`);
   }
-  return probe(parseHostPort(connection.listen), TRY_PATIENCE_MS, systemClock);
+  return parseHostPort(connection.listen);
 };
 
 /** Waits for the report of a stream that failed after some instant. */
@@ -84,22 +107,45 @@ const showFailure = (output: Output, failure: Failure): void => {
   output.line(`${failure.connection}: the last ${failure.stage} failed with ${failure.code}`);
   fact('why', failure.detail);
   fact('reasons', failure.reasons.join(', '));
+  fact('rule', denyRuleOf(failure.reasons) ?? null);
   fact('when', failure.at);
   fact('principal', failure.principal);
   fact('gateway', failure.gateway);
   fact('agent', failure.agent);
   fact('stream', failure.stream_id);
   fact('decision', failure.decision_id);
-  fact('remedy', adviceFor(failure.code, failure.reasons));
+  fact('remedy', adviceFor(failure.code, failure.reasons, failure.stream_id));
 };
 
-const showTry = (output: Output, tried: ProbeResult): void => {
-  const ms = tried.ms.toFixed(1);
-  output.line(
-    tried.outcome === 'open'
-      ? `tried now: the stream is open after ${ms} ms`
-      : `tried now: ${tried.outcome} after ${ms} ms, as the application sees it`,
+/**
+ * What a stream needs and is not there: an agent that publishes, and a gateway whose key is good. Without them an open socket
+ * proves nothing, and nobody reports a refusal.
+ */
+const judgeTry = (tried: ProbeResult, name: string, logins: readonly Login[]): Tried => {
+  const { outcome } = tried;
+  if (outcome !== 'open' && outcome !== 'reset') return tried;
+  const hasKey = logins.some(
+    ({ role, credentials }) =>
+      role === 'gateway' && credentials.some(({ connection }) => connection === name || connection === null),
   );
+  const missing = !logins.some(({ published }) => published.includes(name))
+    ? 'no connected agent publishes it'
+    : hasKey
+      ? undefined
+      : 'no connected gateway has a valid key for it';
+  if (missing === undefined) return tried;
+  return { ...tried, outcome: outcome === 'open' ? 'waiting' : outcome, detail: missing };
+};
+
+const showTry = (output: Output, { outcome, ms, detail }: Tried): void => {
+  const after = `after ${ms.toFixed(1)} ms`;
+  if (outcome === 'open') output.line(`tried now: the stream is open ${after}`);
+  else if (outcome === 'waiting')
+    output.line(`tried now: no stream ${after}, the application is kept waiting: ${detail}`);
+  else {
+    const because = detail === outcome ? '' : `: ${detail}`;
+    output.line(`tried now: ${outcome} ${after}, as the application sees it${because}`);
+  }
 };
 
 export const whyCommand = (program: Command): void => {
@@ -111,9 +157,14 @@ export const whyCommand = (program: Command): void => {
       .description(
         'Tells what became of the last stream, link or login of a connection that failed, from what both ends and the ' +
           'relay reported: reason, policy reasons, decision and remedy. ' +
-          'Connects to: the management API (--admin); with --try also to the listener of the running `up`.',
+          'Connects to: the management API (--admin); with --try also to the listener. ' +
+          'Exits 0 when nothing speaks against a stream: the one that was tried opened, or an agent publishes it and no failure but its absence is reported; else 1.',
       )
-      .option('--try', 'open a stream first, as an application would, at the listener of the running `up`'),
+      .option('--try', 'open a stream first, as an application would')
+      .option(
+        '--listener <host:port>',
+        "for --try: the gateway's listener; default: that of the running `up`",
+      ),
   ).action(async (name: string, options: WhyOptions, command: Command) => {
     const output = outputOf(command);
     if (!isConnectionName(name)) {
@@ -122,11 +173,16 @@ export const whyCommand = (program: Command): void => {
         `${JSON.stringify(name.slice(0, 80))} is not the name of a connection`,
       );
     }
+    const listener = options.try === true ? listenerOf(name, options) : undefined;
     const client = openAdminClient(options);
     const before = new Set(
-      options.try === true ? (await failuresOf(client, name)).map(({ stream_id }) => stream_id ?? '') : [],
+      listener !== undefined ? (await failuresOf(client, name)).map(({ stream_id }) => stream_id ?? '') : [],
     );
-    const tried = options.try === true ? await tryConnection(name, options) : undefined;
+    const probed = listener === undefined ? undefined : await probe(listener, TRY_PATIENCE_MS, systemClock);
+    const logins = loginsSchema
+      .parse({ items: await client.list('/logins', { limit: LIVE_PAGE }) })
+      .items.filter(({ state }) => state === 'up');
+    const tried = probed === undefined ? undefined : judgeTry(probed, name, logins);
     if (tried !== undefined) showTry(output, tried);
     const failure =
       tried === undefined
@@ -134,16 +190,15 @@ export const whyCommand = (program: Command): void => {
         : tried.outcome === 'open'
           ? undefined
           : await awaitFailure(client, name, before);
-    const logins = loginsSchema
-      .parse({ items: await client.list('/logins', { limit: LIVE_PAGE }) })
-      .items.filter(({ state }) => state === 'up');
     const publishers = logins.filter(({ published }) => published.includes(name)).map((login) => login.name);
     const up = options.admin === undefined ? findRunningUp(options.state) : undefined;
     output.document({
       connection: name,
       ...(tried === undefined ? {} : { tried }),
       failure: failure ?? null,
-      ...(failure === undefined ? {} : { remedy: adviceFor(failure.code, failure.reasons) }),
+      ...(failure === undefined
+        ? {}
+        : { remedy: adviceFor(failure.code, failure.reasons, failure.stream_id) }),
       published_by: publishers,
     });
     if (failure !== undefined) showFailure(output, failure);
@@ -153,6 +208,13 @@ export const whyCommand = (program: Command): void => {
       output.line(`${name}: no connected agent publishes it; every stream fails with no_agent`);
       output.line(`  look at the agent: ${up?.agent.status_url ?? 'http://ITS-STATUS-LISTENER'}/readyz`);
     }
-    if (tried !== undefined && tried.outcome !== 'open') output.exitWith(EXIT.notSo);
+    // Every start of an agent leaves one of these behind.
+    const isOver = publishers.length > 0 && failure !== undefined && UNPUBLISHED.includes(failure.code);
+    if (isOver) output.line(`  since then ${publishers.join(', ')} publishes it`);
+    const isWell =
+      tried === undefined
+        ? isOver || (failure === undefined && publishers.length > 0)
+        : tried.outcome === 'open';
+    if (!isWell) output.exitWith(EXIT.notSo);
   });
 };

@@ -1,5 +1,13 @@
 import { DatabaseError, Pool, type PoolClient, type QueryResultRow } from 'pg';
-import { AppError, foreignCodeOf, isAppError, type Logger, messageOf } from '../runtime/index.ts';
+import {
+  AppError,
+  databaseProblem,
+  DatabaseProblem,
+  foreignCodeOf,
+  isAppError,
+  type Logger,
+  messageOf,
+} from '../runtime/index.ts';
 import type { ControlErrorCode } from './errors.ts';
 
 /** Longest wait for a connection of the pool, milliseconds. */
@@ -21,14 +29,25 @@ const UNAVAILABLE_CLASSES = ['08', '28', '3D', '53', '57', '58'];
 /** Turns what `pg` throws into our errors; data errors (class 22, 23) are left to the caller. */
 export const databaseError = (thrown: unknown): unknown => {
   if (isAppError(thrown)) return thrown;
+  if (thrown instanceof DatabaseProblem) {
+    return new AppError<ControlErrorCode>(
+      'ERR_CONTROL_UNAVAILABLE',
+      `control database is out of reach: ${thrown.message}`,
+      {
+        retryable: true,
+        cause: thrown,
+      },
+    );
+  }
   const state = thrown instanceof DatabaseError ? (thrown.code ?? '') : undefined;
   if (state !== undefined && SCHEMA_STATES.has(state)) {
     const message = `control database is not migrated or not permitted: ${messageOf(thrown)}`;
     return new AppError<ControlErrorCode>('ERR_CONTROL_SCHEMA', message, { cause: thrown });
   }
   if (state !== undefined && !UNAVAILABLE_CLASSES.includes(state.slice(0, 2))) return thrown;
-  // Not an answer of the server: a socket error or a timeout of the client.
-  const why = foreignCodeOf(thrown) ?? messageOf(thrown);
+  // What the server says is said with its state; a socket's error or the client's own timeout has a code that says enough.
+  const why =
+    state === undefined ? (foreignCodeOf(thrown) ?? messageOf(thrown)) : `${messageOf(thrown)} (${state})`;
   return new AppError<ControlErrorCode>(
     'ERR_CONTROL_UNAVAILABLE',
     `control database is out of reach: ${why}`,
@@ -60,8 +79,10 @@ const transactionOn = (client: PoolClient): Transaction => ({
 /** A pool of connections to the control database. */
 export class Database implements Queryable {
   readonly #pool: Pool;
+  readonly #url: string;
 
   constructor(url: string, logger: Logger) {
+    this.#url = url;
     this.#pool = new Pool({
       connectionString: url,
       max: POOL_SIZE,
@@ -86,8 +107,12 @@ export class Database implements Queryable {
     try {
       return (await this.#pool.query<Row>(text, [...values])).rows;
     } catch (error) {
-      throw databaseError(error);
+      throw this.#errorOf(error);
     }
+  }
+
+  #errorOf(error: unknown): unknown {
+    return databaseError(isAppError(error) ? error : (databaseProblem(error, this.#url) ?? error));
   }
 
   /**
@@ -99,7 +124,7 @@ export class Database implements Queryable {
       try {
         return await this.#transactionOnce(work);
       } catch (error) {
-        if (foreignCodeOf(error) !== DEADLOCK || attempt > DEADLOCK_RETRIES) throw databaseError(error);
+        if (foreignCodeOf(error) !== DEADLOCK || attempt > DEADLOCK_RETRIES) throw this.#errorOf(error);
       }
     }
   }

@@ -39,5 +39,6 @@ export type {
   TokenRecord,
 } from './records.ts';
 export { readControlChanges } from './recorded-changes.ts';
+export { findUnchangeableRoles, findOccupancy, type Occupancy } from './occupancy.ts';
 export { ensureRelayRole } from './relay-role.ts';
 export type { ConnectionChange, RevocationFeed } from './revocation-feed.ts';

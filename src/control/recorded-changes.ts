@@ -1,4 +1,4 @@
-import pg from 'pg';
+import type pg from 'pg';
 import type {
   AuditEventInput,
   ChangeRecord,
@@ -6,11 +6,9 @@ import type {
   OutboxChange,
   StandingFact,
 } from '../audit/index.ts';
-import { messageOf } from '../runtime/index.ts';
 import type { ChangeEventType } from './change-event.ts';
-import { databaseError } from './database.ts';
+import { withConnection } from './one-connection.ts';
 
-const CONNECT_TIMEOUT_MS = 5_000;
 /** Rows read at a time. */
 const READ_ROWS = 1_000;
 
@@ -23,6 +21,7 @@ const TYPES = [
   'key.rotated',
   'key.disclosed',
   'key.revoked',
+  'identity.revoked',
   'admin.action',
 ] as const satisfies readonly ChangeEventType[];
 
@@ -34,6 +33,8 @@ const factsOf = ({ type, subject, data }: ChangeRecord): readonly string[] => {
   switch (type) {
     case 'connection.created':
       return [`connection ${String(subject['connection_id'])}`];
+    case 'connection.deleted':
+      return [`end of ${String(subject['connection_id'])}`];
     case 'auth_rule.changed':
       return [`auth-rule ${String(membersOf(data['after'])['id'])}`];
     case 'key.created':
@@ -42,10 +43,14 @@ const factsOf = ({ type, subject, data }: ChangeRecord): readonly string[] => {
       return [`key ${String(subject['key_id'])}`, `end of ${String(membersOf(data['before'])['key_id'])}`];
     case 'key.revoked':
       return [`end of ${String(subject['key_id'])}`];
+    case 'identity.revoked':
+      return [`end of ${String(data['revocation_id'])}`];
     case 'admin.action': {
       const detail = membersOf(data['detail']);
       if (data['action'] === 'token.created') return [`token ${String(detail['token_id'])}`];
-      return data['action'] === 'revocation.republished' ? [`end of ${String(subject['key_id'])}`] : [];
+      if (data['action'] !== 'revocation.republished') return [];
+      const ended = [subject['key_id'] ?? subject['connection_id'], detail['revocation_id']];
+      return ended.map((id) => `end of ${String(id)}`);
     }
     default:
       return [];
@@ -59,7 +64,9 @@ const STANDING: readonly string[] = [
      r.created_at from control.auth_rule as r left join control.connection as c on c.id = r.connection_id`,
   `select 'key ' || key_id as what, 'key ' || key_id as fact, created_at from control.key`,
   `select 'token ' || id as what, 'token ' || id as fact, created_at from control.token`,
-  `select 'revocation ' || revocation_id || ' of key ' || key_id as what, 'end of ' || key_id as fact, created_at
+  `select 'revocation ' || revocation_id || ' of '
+       || coalesce('key ' || key_id, 'agent ' || agent, 'connection ' || connection_id) as what,
+     'end of ' || coalesce(key_id, case when agent is null then connection_id else revocation_id end::text) as fact, created_at
      from control.revocation`,
 ];
 
@@ -107,27 +114,11 @@ const readStanding = async (client: pg.Client): Promise<StandingFact[]> => {
  * called before the audit database is read, so that the events are at least as new.
  * @throws AppError ERR_CONTROL_UNAVAILABLE, ERR_CONTROL_SCHEMA
  */
-export const readControlChanges = async (databaseUrl: string): Promise<ControlChanges> => {
-  const client = new pg.Client({
-    connectionString: databaseUrl,
-    application_name: 'sallyport-verify-control',
-    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
-  });
-  let lost = '';
-  client.on('error', (error) => {
-    lost = messageOf(error);
-  });
-  try {
-    await client.connect();
+export const readControlChanges = (databaseUrl: string): Promise<ControlChanges> =>
+  withConnection(databaseUrl, 'sallyport-verify-control', async (client) => {
     await client.query('begin transaction isolation level repeatable read read only');
     const outbox = await readOutbox(client);
     const standing = await readStanding(client);
     await client.query('commit');
     return { outbox, standing, types: TYPES, factsOf };
-  } catch (error) {
-    throw databaseError(lost === '' ? error : new Error(lost, { cause: error }));
-  } finally {
-    // Only the result counts: an end that fails closes nothing that is still open.
-    await client.end().catch(() => undefined);
-  }
-};
+  });

@@ -1,38 +1,30 @@
-import pg from 'pg';
-import { messageOf } from '../runtime/index.ts';
-import { databaseError } from './database.ts';
+import { withOwner } from './one-connection.ts';
 
 /** What a relay's login is a member of; migrations/control/roles.sql makes it. */
 const GROUP = 'control_relay';
-const CONNECT_TIMEOUT_MS = 5_000;
 
 /**
- * Makes (or gives a new password to) a login that a relay opens the control database with.
+ * Makes a login that a relay opens the control database with. One that is there gets the new password, or with
+ * `existing: 'refuse'` is left as it is and the database's own error (duplicate_object) is thrown.
  * @throws AppError ERR_CONTROL_UNAVAILABLE, ERR_CONTROL_SCHEMA
  */
-export const ensureRelayRole = async (adminUrl: string, name: string, password: string): Promise<void> => {
-  const client = new pg.Client({
-    connectionString: adminUrl,
-    application_name: 'sallyport-roles',
-    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
-  });
-  let lost = '';
-  client.on('error', (error) => {
-    lost = messageOf(error);
-  });
-  try {
-    await client.connect();
+export const ensureRelayRole = (
+  ownerUrl: string,
+  name: string,
+  password: string,
+  existing: 'replace' | 'refuse' = 'replace',
+): Promise<void> =>
+  withOwner(ownerUrl, async (client) => {
     const role = client.escapeIdentifier(name);
-    const attributes = `login nosuperuser nocreatedb nocreaterole password ${client.escapeLiteral(password)}`;
-    const known = await client.query('select from pg_roles where rolname = $1', [name]);
+    const secret = `login password ${client.escapeLiteral(password)}`;
+    const isKnown =
+      existing === 'replace' &&
+      (await client.query('select from pg_roles where rolname = $1', [name])).rowCount !== 0;
+    // Whoever is no superuser may not even say `nosuperuser` of a role that is there.
     await client.query(
-      known.rowCount === 0 ? `create role ${role} ${attributes}` : `alter role ${role} ${attributes}`,
+      isKnown
+        ? `alter role ${role} ${secret}`
+        : `create role ${role} nosuperuser nocreatedb nocreaterole ${secret}`,
     );
     await client.query(`grant ${GROUP} to ${role}`);
-  } catch (error) {
-    throw databaseError(lost === '' ? error : new Error(lost, { cause: error }));
-  } finally {
-    // Only the result counts: an end that fails closes nothing that is still open.
-    await client.end().catch(() => undefined);
-  }
-};
+  });

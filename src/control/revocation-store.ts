@@ -106,7 +106,7 @@ export const revokeAllKeys = async (
     await appendEvent(tx, context.clock, {
       type: 'key.revoked',
       subject: { ...ruleSubject(context, actor, rule), key_id: row.key_id, key_slot: row.slot },
-      data: { before, after, reason: reason === '' ? kind : reason },
+      data: { before, after, reason: reason === '' ? kind : reason, revocation_id: id },
     });
     await tx.query(`update control.key set state = 'revoked' where key_id = $1`, [row.key_id]);
   }

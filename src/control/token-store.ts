@@ -121,7 +121,11 @@ const endToken = async (
   await appendEvent(tx, context.clock, {
     type: 'admin.action',
     subject: { namespace: context.namespace, actor },
-    data: { action, detail: stateOf(viewOf(record)) },
+    data: {
+      action,
+      before: stateOf(viewOf({ ...record, revokedAt: undefined })),
+      detail: stateOf(viewOf(record)),
+    },
   });
   return record;
 };

@@ -1,6 +1,6 @@
-import type { Socket } from 'node:net';
 import type { OpenMeta, Refusal, SessionStream, StreamEnd } from '../protocol/index.ts';
 import {
+  canonicalAddress,
   type Clock,
   type CloseReason,
   type Logger,
@@ -9,13 +9,13 @@ import {
   uuidv7,
   type WheelEntry,
 } from '../runtime/index.ts';
+import type { Application } from './application.ts';
 import type { FailureLog } from './failures.ts';
 import type { GatewayLink } from './gateway-link.ts';
 import type { LinkPool } from './link-pool.ts';
 import type { GatewayMetrics } from './metrics.ts';
 import type { Waiter } from './waiters.ts';
 
-const NOTHING = Buffer.alloc(0);
 const MS_PER_SECOND = 1_000;
 /** Lines about failed streams per second; the rest is in the metrics and in `/status`. */
 const LINES_PER_SECOND = 10;
@@ -34,7 +34,7 @@ export interface AppStreamsDeps {
 interface AppStream {
   readonly id: string;
   readonly pool: LinkPool;
-  readonly socket: Socket;
+  readonly application: Application;
   readonly startedMs: number;
   readonly claimed: OpenMeta['claimed'];
   attempt: number;
@@ -48,6 +48,14 @@ interface AppStream {
   isDone: boolean;
 }
 
+/** Why an application's connection became no stream. */
+interface Failure {
+  readonly reason: CloseReason;
+  readonly detail?: string | undefined;
+  readonly decisionId?: string | undefined;
+  readonly isDialRefused?: boolean;
+}
+
 /** Ends that are no failure: somebody was done, or went away by its own will. */
 const QUIET_ENDS: ReadonlySet<CloseReason> = new Set<CloseReason>([
   'client_fin',
@@ -59,7 +67,7 @@ const QUIET_ENDS: ReadonlySet<CloseReason> = new Set<CloseReason>([
 
 const ignore = (): void => undefined;
 
-/** Carries application connections: each becomes one stream, or is reset as fast as that is known. */
+/** Carries application connections: each becomes one stream, or is refused as fast as that is known. */
 export class AppStreams {
   readonly #deps: AppStreamsDeps;
   readonly #streams = new Set<AppStream>();
@@ -76,20 +84,21 @@ export class AppStreams {
     return this.#streams.size;
   }
 
-  /** Takes a paused, half-open-capable socket. */
-  accept(socket: Socket, pool: LinkPool): void {
+  accept(application: Application, pool: LinkPool): void {
     const { clock, wheel } = this.#deps;
+    const { socket, label, early } = application;
     const { remoteAddress, remotePort } = socket;
     // Until a session owns the socket its errors are nobody's; its end shows when the stream opens.
     socket.on('error', ignore);
     const stream: AppStream = {
       id: uuidv7(clock),
       pool,
-      socket,
+      application,
       startedMs: clock.monotonicMs(),
       claimed: {
         ...(remoteAddress === undefined ? {} : { address: plainAddress(remoteAddress) }),
         ...(remotePort === undefined ? {} : { port: remotePort }),
+        ...(label === undefined ? {} : { label }),
       },
       attempt: 1,
       timer: undefined,
@@ -101,23 +110,20 @@ export class AppStreams {
       isDone: false,
     };
     if (this.#streams.size >= this.#deps.maxStreams()) {
-      this.#fail(
-        stream,
-        'overloaded',
-        `this gateway holds ${this.#streams.size} application connections already`,
-      );
+      const detail = `this gateway holds ${this.#streams.size} application connections already`;
+      this.#fail(stream, { reason: 'overloaded', detail });
       return;
     }
     this.#streams.add(stream);
     stream.timer = wheel.after(this.#deps.openTimeoutMs(), () => this.#onTimeout(stream));
     const link = pool.pick();
     if (link !== undefined) {
-      this.#open(stream, link, NOTHING);
+      this.#open(stream, link, early);
       return;
     }
     const waiter: Waiter = {
-      serve: (served) => this.#open(stream, served, NOTHING),
-      fail: ({ code, detail }) => this.#fail(stream, code, detail),
+      serve: (served) => this.#open(stream, served, early),
+      fail: ({ code, detail }) => this.#fail(stream, { reason: code, detail }),
     };
     stream.waiter = waiter;
     pool.wait(waiter);
@@ -126,7 +132,7 @@ export class AppStreams {
   /** Resets what is still there. */
   cutAll(reason: CloseReason): void {
     for (const stream of [...this.#streams]) {
-      if (stream.session === undefined) this.#fail(stream, reason, undefined);
+      if (stream.session === undefined) this.#fail(stream, { reason });
       else stream.session.reset(reason);
     }
   }
@@ -142,7 +148,7 @@ export class AppStreams {
   #open(stream: AppStream, link: GatewayLink, early: Buffer): void {
     stream.waiter = undefined;
     if (stream.isDone) return;
-    const { socket } = stream;
+    const { socket, isTold } = stream.application;
     if (socket.destroyed) {
       this.#forget(stream);
       return;
@@ -158,12 +164,13 @@ export class AppStreams {
     stream.unwatch = link.watch(() => this.#onSilent(stream, link));
     try {
       stream.session = link.session.open(meta, socket, early, {
+        keepsSocket: isTold,
         onAccept: () => this.#onAccept(stream),
         onRefuse: (refusal) => this.#onRefuse(stream, link, refusal),
         onEnd: (end) => this.#onEnd(stream, link, end),
       });
     } catch (error) {
-      this.#fail(stream, 'internal', messageOf(error));
+      this.#fail(stream, { reason: 'internal', detail: messageOf(error) });
     }
   }
 
@@ -190,7 +197,7 @@ export class AppStreams {
     stream.unwatch();
     stream.session = undefined;
     stream.attempt += 1;
-    stream.socket.on('error', ignore);
+    stream.application.socket.on('error', ignore);
   }
 
   #onAccept(stream: AppStream): void {
@@ -198,6 +205,7 @@ export class AppStreams {
     stream.isAccepted = true;
     stream.unwatch();
     stream.timer?.cancel();
+    stream.application.accepted(stream.id);
     metrics.opened.inc({ result: 'allowed' });
     metrics.openSeconds.observe((clock.monotonicMs() - stream.startedMs) / MS_PER_SECOND);
   }
@@ -206,9 +214,13 @@ export class AppStreams {
     stream.unwatch();
     stream.session = undefined;
     if (stream.isDone) return;
-    const decision = refusal.decision_id;
+    const failure: Failure = {
+      reason: refusal.code,
+      decisionId: refusal.decision_id,
+      isDialRefused: refusal.dial_refused === true,
+    };
     if (!refusal.movable || stream.attempt > 1) {
-      this.#fail(stream, refusal.code, undefined, decision);
+      this.#fail(stream, failure);
       return;
     }
     this.#handedBack(stream);
@@ -216,21 +228,22 @@ export class AppStreams {
       (other) => {
         if (stream.isDone) return;
         if (other?.isOpenable !== true) {
-          this.#fail(stream, refusal.code, 'no other agent to try', decision);
+          this.#fail(stream, { ...failure, detail: 'no other agent to try' });
           return;
         }
         this.#deps.metrics.retried.inc();
         this.#open(stream, other, refusal.early);
       },
-      (error: unknown) => this.#fail(stream, refusal.code, messageOf(error), decision),
+      (error: unknown) => this.#fail(stream, { ...failure, detail: messageOf(error) }),
     );
   }
 
   #onEnd(stream: AppStream, link: GatewayLink, end: StreamEnd): void {
     if (stream.isDone) return;
     const { metrics } = this.#deps;
+    const { application } = stream;
     // The session let go of the socket; a late error of a reset one is of no interest.
-    stream.socket.on('error', ignore);
+    application.socket.on('error', ignore);
     metrics.bytes.inc({ direction: 'up' }, end.bytesUp);
     metrics.bytes.inc({ direction: 'down' }, end.bytesDown);
     link.touch();
@@ -240,6 +253,7 @@ export class AppStreams {
       if (!stream.isAccepted) {
         metrics.opened.inc({ result: 'failed' });
         metrics.refused.inc({ reason });
+        if (application.isTold) this.#tell(stream, { reason });
       }
       if (!QUIET_ENDS.has(reason)) this.#remember(stream, reason, undefined, undefined);
     };
@@ -251,22 +265,35 @@ export class AppStreams {
     if (stream.isDone || stream.isAccepted) return;
     const { session } = stream;
     if (session === undefined) {
-      this.#fail(stream, 'open_timeout', stream.pool.lastFailure?.detail ?? 'no data link in time');
+      const detail = stream.pool.lastFailure?.detail ?? 'no data link in time';
+      this.#fail(stream, { reason: 'open_timeout', detail });
     } else {
       session.reset('open_timeout');
     }
   }
 
-  /** The connection became no stream: its socket is reset at once. */
-  #fail(stream: AppStream, reason: CloseReason, detail: string | undefined, decisionId?: string): void {
+  /** The connection became no stream: its application hears of it at once. */
+  #fail(stream: AppStream, failure: Failure): void {
     if (stream.isDone) return;
     const { metrics } = this.#deps;
-    stream.socket.on('error', ignore);
-    stream.socket.resetAndDestroy();
+    const { reason, detail, decisionId } = failure;
+    stream.application.socket.on('error', ignore);
     this.#forget(stream);
+    this.#tell(stream, failure);
     metrics.opened.inc({ result: decisionId === undefined ? 'failed' : 'denied' });
     metrics.refused.inc({ reason });
     this.#remember(stream, reason, detail, decisionId);
+  }
+
+  #tell(stream: AppStream, { reason, detail, decisionId, isDialRefused }: Failure): void {
+    const refused = {
+      reason,
+      streamId: stream.id,
+      detail,
+      decisionId,
+      isDialRefused: isDialRefused === true,
+    };
+    stream.application.refused(refused);
   }
 
   #forget(stream: AppStream): void {
@@ -315,7 +342,5 @@ export class AppStreams {
   }
 }
 
-const MAPPED = /^::ffff:(?=\d+\.)/i;
-
 /** A dual-stack listener shows IPv4 clients as `::ffff:1.2.3.4`. */
-const plainAddress = (address: string): string => address.replace(MAPPED, '');
+const plainAddress = (address: string): string => canonicalAddress(address) ?? address;

@@ -1,7 +1,9 @@
 import { z } from 'zod';
+import { proxySettingsSchema, relayNodesSchema, tlsTrustSchema } from '../protocol/index.ts';
+import { nameProblems } from './names/config-problems.ts';
+import { clientsSchema, entrancesProblems, entrancesSchema, targetSchema } from './entrance-config.ts';
 
 const NAME = /^[a-z0-9-]{1,63}$/;
-const MAX_PORT = 65_535;
 
 /** Connections whose first data link is made at start (protocol.md, Rendezvous). */
 export const DEFAULT_EAGER_CONNECTIONS = 16;
@@ -11,33 +13,28 @@ export const DEFAULT_LINK_LIMIT = 256;
 export const DEFAULT_STREAM_LIMIT = 20_000;
 /** From the application's connect to ACCEPT; then its socket is reset. */
 export const DEFAULT_OPEN_TIMEOUT_SECONDS = 20;
+/** Further names of one target's host. */
+const MAX_ALIASES = 16;
 /** Streams may finish this long after SIGTERM. */
 export const DEFAULT_DRAIN_SECONDS = 30;
 
-const port = z.int().min(1).max(MAX_PORT);
 const seconds = z.number().positive();
-
-/** One relay node as this process may dial it; an offer never carries an address. */
-const relayNodeSchema = z.strictObject({
-  host: z.string().min(1),
-  control_port: port,
-  data_ports: z.array(port).min(1),
-});
-
-/** Offers name a node by its host, so each node has its own. */
-const relayNodesSchema = z
-  .array(relayNodeSchema)
-  .min(1)
-  .refine(
-    (nodes) => new Set(nodes.map(({ host }) => host)).size === nodes.length,
-    'each relay needs its own host',
-  );
 
 const connectionSchema = z.strictObject({
   name: z.string().regex(NAME, 'lower-case letters, digits and dashes, at most 63'),
   connection_string: z.string().min(1),
-  /** `ADDR:PORT` for applications; port 0 takes any free one. */
-  listen: z.string().min(1),
+  /** `ADDR:PORT` for applications; port 0 takes any free one. Needed unless it is transparent or an entrance leads to it. */
+  listen: z.string().min(1).optional(),
+  clients: clientsSchema,
+  /**
+   * `HOST:PORT` by which applications ask SOCKS5 and CONNECT entrances for it; its name will do as well. Of a
+   * transparent connection it pins the target: while the relay says another one, the connection is refused.
+   */
+  target: targetSchema.optional(),
+  /** Applications reach the connection under its target's own name and port (docs/transparent-names.md). */
+  transparent: z.boolean().optional(),
+  /** Further names of the target's host that applications use. */
+  aliases: z.array(z.string().min(1)).max(MAX_ALIASES).optional(),
   /** Whether the first data link is made at start; default: the first 16 connections. */
   eager: z.boolean().optional(),
 });
@@ -49,7 +46,7 @@ const limitsSchema = z.strictObject({
   drain_seconds: seconds.default(DEFAULT_DRAIN_SECONDS),
 });
 
-const duplicates = (values: readonly string[]): number[] =>
+const duplicates = (values: readonly (string | undefined)[]): number[] =>
   values.flatMap((value, index) => (values.indexOf(value) < index ? [index] : []));
 
 /** gateway.yaml. Secrets come from `*_file` or `${ENV}`; unknown keys are errors. */
@@ -61,26 +58,29 @@ export const gatewayConfigSchema = z
     relays: relayNodesSchema,
     /** PEM file with the certificates that vouch for the relay; default: the system's. */
     ca_file: z.string().optional(),
+    tls: tlsTrustSchema,
+    /** In place of `HTTPS_PROXY` and `NO_PROXY` of the environment. */
+    proxy: proxySettingsSchema.optional(),
     connections: z.array(connectionSchema).min(1),
+    /** Listeners for applications that speak SOCKS5, and HTTP CONNECT. */
+    socks5: entrancesSchema,
+    http_connect: entrancesSchema,
     status: z.strictObject({ listen: z.string().min(1) }),
     limits: limitsSchema.default(() => limitsSchema.parse({})),
   })
   .superRefine((value, context) => {
-    const listens = value.connections.map((connection) => connection.listen);
-    for (const index of duplicates(listens)) {
-      if (listens[index]?.endsWith(':0') === true) continue;
-      context.addIssue({
-        code: 'custom',
-        path: ['connections', index, 'listen'],
-        message: `another connection already listens on ${listens[index] ?? ''}`,
-      });
-    }
+    for (const { path, message } of entrancesProblems(value))
+      context.addIssue({ code: 'custom', path, message });
     for (const index of duplicates(value.connections.map((connection) => connection.name))) {
       context.addIssue({
         code: 'custom',
         path: ['connections', index, 'name'],
         message: `connection ${value.connections[index]?.name ?? ''} is there twice`,
       });
+    }
+    const relays = value.relays.map(({ host }) => host);
+    for (const { path, message } of nameProblems(value.connections, relays)) {
+      context.addIssue({ code: 'custom', path: [...path], message });
     }
   });
 

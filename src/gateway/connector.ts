@@ -7,7 +7,10 @@ import {
   subjectOfNotice,
 } from '../identity/index.ts';
 import {
+  type AttachedCredential,
   type AuthenticatedPeer,
+  type CarrierBook,
+  type ConnectionInfo,
   type CredentialSource,
   type DataLinkOptions,
   LinkError,
@@ -21,6 +24,7 @@ import {
   type OwnParty,
   type RelayNodeConfig,
   type RevokedNotice,
+  type ServerRevocation,
 } from '../protocol/index.ts';
 import {
   AppError,
@@ -37,6 +41,8 @@ import { GatewayLink } from './gateway-link.ts';
 import { LinkPool } from './link-pool.ts';
 import type { GatewayMetrics } from './metrics.ts';
 import { NodeChoice } from './node-choice.ts';
+import { OfferEndedError, OpeningOffer } from './opening-offer.ts';
+import type { PinnedTargets } from './pinned-targets.ts';
 
 const MS_PER_SECOND = 1_000;
 
@@ -59,7 +65,14 @@ export interface ConnectorDeps {
   readonly instanceSecret: string;
   readonly relays: readonly RelayNodeConfig[];
   readonly ca: string | undefined;
+  /** The file that `ca` is of, for messages. */
+  readonly caFile: string | undefined;
+  /** Whether a relay's certificate is revoked. */
+  readonly revocation?: ServerRevocation | undefined;
+  /** The ways to the nodes; undefined: their ports in order. */
+  readonly carriers?: CarrierBook;
   readonly pools: readonly PoolPlan[];
+  readonly pins: PinnedTargets;
   readonly certificate: LinkCertificate;
   readonly maxLinks: () => number;
   readonly clock: Clock;
@@ -100,7 +113,8 @@ export class Connector {
   readonly #revoked = new Map<string, CloseReason>();
   /** Pools of new keys, by handle, that take over from the pool named once they have a link. */
   readonly #arriving = new Map<string, LinkPool>();
-  #opening = 0;
+  /** Offers whose links are being opened, by link. */
+  readonly #opening = new Map<string, OpeningOffer>();
 
   constructor(deps: ConnectorDeps) {
     this.#deps = deps;
@@ -118,6 +132,9 @@ export class Connector {
         build: deps.own.build,
         namespace: deps.own.namespace,
         ca: deps.ca,
+        caFile: deps.caFile,
+        revocation: deps.revocation,
+        carriers: deps.carriers?.of(config.host),
         clock: deps.clock,
         logger: deps.logger,
         credentials: deps.pools.map(({ credential }) => credential),
@@ -159,7 +176,7 @@ export class Connector {
   }
 
   get opening(): number {
-    return this.#opening;
+    return this.#opening.size;
   }
 
   get logins(): readonly ReturnType<MakeLogin>[] {
@@ -221,10 +238,12 @@ export class Connector {
     });
   }
 
-  /** Streams may finish; nothing new is opened. */
-  drain(deadlineMs: number): void {
+  /** Streams may finish; nothing new is opened. Resolves when the carriers of all links are closed. */
+  async drain(deadlineMs: number): Promise<void> {
     for (const pool of this.pools) pool.close();
-    for (const link of this.links) link.retire('gateway_shutdown', deadlineMs);
+    const { links } = this;
+    for (const link of links) link.retire('gateway_shutdown', deadlineMs);
+    await Promise.all(links.map((link) => link.whenClosed()));
   }
 
   async close(): Promise<void> {
@@ -239,6 +258,7 @@ export class Connector {
     const pool: LinkPool = new LinkPool({
       connection,
       isEager,
+      nodes: this.#deps.relays.map(({ host }) => host),
       spki: certificate.spki,
       clock,
       logger,
@@ -249,7 +269,7 @@ export class Connector {
         const report = { link_id, step: 'offer', side: 'gateway' as const, reason: 'link_failed', detail };
         this.#logins.get(node)?.login.reportLinkFailed(report);
       },
-      mayOpen: () => this.#links.size + this.#opening < maxLinks(),
+      mayOpen: () => this.#links.size + this.#opening.size < maxLinks(),
     });
     return pool;
   }
@@ -271,13 +291,17 @@ export class Connector {
       );
     }
     let peer: AuthenticatedPeer;
-    this.#opening += 1;
+    const opening = new OpeningOffer();
+    this.#opening.set(offer.link_id, opening);
+    const unwanted = AbortSignal.any([this.#closing.signal, givenUp]);
     try {
-      const signal = AbortSignal.any([this.#closing.signal, givenUp]);
+      const signal = AbortSignal.any([unwanted, opening.signal]);
       peer = await this.#deps.openLink({
         side: 'gateway',
         offer,
         node: entry.config,
+        ca: this.#deps.ca,
+        carriers: this.#deps.carriers?.of(entry.config.host),
         certificate,
         own,
         clock,
@@ -286,6 +310,10 @@ export class Connector {
       });
     } catch (error) {
       const { step, reason } = error instanceof LinkError ? error : { step: 'dial', reason: 'link_failed' };
+      // The node resets what it has ended, and says why on another connection.
+      const isReset = reason === 'link_failed' && step !== 'dial' && !unwanted.aborted;
+      const told = isReset || opening.signal.aborted ? await opening.endReason(clock) : undefined;
+      if (told !== undefined) throw new OfferEndedError(told);
       entry.login.reportLinkFailed({
         link_id: offer.link_id,
         step,
@@ -295,7 +323,7 @@ export class Connector {
       });
       throw error;
     } finally {
-      this.#opening -= 1;
+      this.#opening.delete(offer.link_id);
     }
     // Registered in the tick of this check, so that a revocation either is seen here or finds the link.
     const revoked = standingIdsOf(standingOf(offer))
@@ -335,15 +363,19 @@ export class Connector {
       onDown: ({ detail, status }) => {
         metrics.reconnects.inc();
         this.#choice.gone(node);
+        this.#deps.pins.forget(node);
         const isFinal = status !== undefined && status >= 400 && status < 500 && status !== 429;
         const failure = isFinal ? { code: 'not_authorized' as const, detail } : undefined;
         for (const pool of this.pools) pool.onDetached(node, failure);
       },
       onAttached: (credential) => {
-        this.#pools.get(credential.handle)?.onAttached(node, credential);
-        this.#tryArriving(credential.handle);
+        const verdict = this.#deps.pins.attach(node, credential);
+        if (verdict === true) this.#use(node, credential);
+        else if (verdict !== undefined) this.#pools.get(credential.handle)?.onDetached(node, verdict);
       },
+      onConnection: (connection) => this.#onConnection(node, connection),
       onCredentialRefused: ({ handle, code, detail }) => {
+        this.#deps.pins.detach(node, handle);
         if (this.#arriving.has(handle)) {
           this.#deps.logger.error({ node, code }, `the new key is refused, the old one goes on: ${detail}`);
         }
@@ -357,12 +389,35 @@ export class Connector {
       },
       onRevoked: (notice) => this.#onRevoked(notice),
       onLinkClosed: ({ link_id, reason }) => {
-        (this.#links.get(link_id) ?? this.#ending.get(link_id))?.onClosedNotice(reason);
+        const link = this.#links.get(link_id) ?? this.#ending.get(link_id) ?? this.#opening.get(link_id);
+        link?.onClosedNotice(reason);
       },
       onGoAway: (deadlineMs) => this.#onNodeGoAway(node, deadlineMs),
       onNodeHealth: (healthy) => this.#choice.health(node, healthy),
       health,
     };
+  }
+
+  #use(node: string, credential: AttachedCredential): void {
+    this.#pools.get(credential.handle)?.onAttached(node, credential);
+    this.#tryArriving(credential.handle);
+  }
+
+  /** A node says what a connection is: one whose target is another than gateway.yaml has it is not used there. */
+  #onConnection(node: string, connection: ConnectionInfo): void {
+    const told = this.#deps.pins.tell(node, connection);
+    if (told === undefined) return;
+    const { verdict, credentials } = told;
+    if (verdict === true) {
+      for (const credential of credentials) this.#use(node, credential);
+      return;
+    }
+    const { name } = connection;
+    this.#deps.logger.error({ connection: name, node }, `the connection is refused: ${verdict.detail}`);
+    for (const pool of this.pools.filter((one) => one.connection === name)) {
+      pool.onDetached(node, verdict);
+      pool.cut('connection_unknown', (link) => link.node === node);
+    }
   }
 
   /** Own key or the agent's, the agent or the connection itself: every stream on it ends in this tick, whatever node its link runs over. */
@@ -377,8 +432,8 @@ export class Connector {
       const { links, streams } = pool.cut(reason, ({ offer }) => endsLink(subject, standingOf(offer)));
       cut.links += links;
       cut.streams += streams;
-      for (const [node, { key_id }] of [...pool.credentials]) {
-        if (key_id === subject.key_id) pool.onDetached(node, { code: reason, detail: 'the key is revoked' });
+      if (subject.key_id !== null && keyIdsOf(pool).includes(subject.key_id)) {
+        pool.onKeyRevoked({ code: reason, detail: `key ${subject.key_id} is revoked` });
       }
     }
     const ms = clock.monotonicMs() - startedMs;

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { type SasCredential, sasCredential } from '../identity/index.ts';
-import { AppError, foreignCodeOf, type Logger, messageOf } from '../runtime/index.ts';
+import { AppError, foreignCodeOf, holdsCertificate, type Logger, messageOf } from '../runtime/index.ts';
 import type { GatewayConfig } from './config.ts';
 import type { GatewayErrorCode } from './errors.ts';
 
@@ -34,9 +34,13 @@ export const readCredentials = (config: GatewayConfig, logger: Logger): readonly
 /** The certificates that vouch for the relay; undefined for the system's. @throws AppError ERR_GATEWAY_CONFIG */
 export const readAuthorities = async (file: string | undefined): Promise<string | undefined> => {
   if (file === undefined) return undefined;
+  let pem: string;
   try {
-    return await readFile(file, 'utf8');
+    pem = await readFile(file, 'utf8');
   } catch (error) {
     throw refuse(`ca_file ${file} cannot be read: ${foreignCodeOf(error) ?? messageOf(error)}`, error);
   }
+  // Node takes any text and then trusts nobody.
+  if (!holdsCertificate(pem)) throw refuse(`ca_file ${file} holds no certificate in PEM`);
+  return pem;
 };

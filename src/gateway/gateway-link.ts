@@ -1,4 +1,10 @@
-import { type AuthenticatedPeer, type LinkOffer, Session, type SessionStats } from '../protocol/index.ts';
+import {
+  type AuthenticatedPeer,
+  type CarrierKind,
+  type LinkOffer,
+  Session,
+  type SessionStats,
+} from '../protocol/index.ts';
 import { type Clock, type CloseReason, isCloseReason, sleep, type TimerWheel } from '../runtime/index.ts';
 
 /** How long the relay's word on why a link ended is waited for (protocol.md, Revocation on the pipe). */
@@ -47,7 +53,11 @@ export interface GatewayLinkEvents {
 export class GatewayLink {
   readonly offer: LinkOffer;
   readonly session: Session;
+  /** How its bytes come to the node, and by which port. */
+  readonly carrier: CarrierKind;
+  readonly port: number;
   readonly openedMs: number;
+  readonly #carrierClosed: Promise<void>;
   readonly #clock: Clock;
   readonly #wheel: TimerWheel;
   /** When it last carried a stream. */
@@ -65,10 +75,13 @@ export class GatewayLink {
 
   constructor(peer: AuthenticatedPeer, clock: Clock, wheel: TimerWheel, events: GatewayLinkEvents) {
     this.offer = peer.offer;
+    this.carrier = peer.carrier;
+    this.port = peer.port;
     this.#clock = clock;
     this.#wheel = wheel;
     this.openedMs = clock.monotonicMs();
     this.#usedMs = this.openedMs;
+    this.#carrierClosed = new Promise((resolve) => peer.duplex.once('close', resolve));
     this.session = new Session(peer, { clock });
     this.session.onGoAway(() => events.onGoAway(this));
     this.session.onEnd(({ reason }) => {
@@ -139,6 +152,11 @@ export class GatewayLink {
     if (this.#isRetiring) return;
     this.#isRetiring = true;
     this.session.goAway(reason, deadlineMs);
+  }
+
+  /** Resolves when its carrier is closed: until then a last word may be on its way. */
+  whenClosed(): Promise<void> {
+    return this.#carrierClosed;
   }
 
   /** Resets every application socket on it in this tick. */

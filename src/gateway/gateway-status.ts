@@ -1,5 +1,11 @@
-import type { LoginState } from '../protocol/index.ts';
+import {
+  type CarrierStatus,
+  type LoginState,
+  revocationView,
+  type ServerRevocation,
+} from '../protocol/index.ts';
 import type { Readiness } from '../runtime/index.ts';
+import type { EntranceView } from './entrance/entrances.ts';
 import type { FailureLog } from './failures.ts';
 import type { LinkPool } from './link-pool.ts';
 
@@ -12,10 +18,13 @@ export interface GatewayView {
   readonly instance: string;
   readonly isDraining: boolean;
   readonly logins: readonly LoginState[];
+  readonly carriers: readonly CarrierStatus[];
   readonly pools: readonly LinkPool[];
-  readonly listens: ReadonlyMap<string, string>;
+  readonly entrances: readonly EntranceView[];
   readonly streams: number;
   readonly failures: FailureLog;
+  /** Whether the relays' certificates are revoked. */
+  readonly revocation: ServerRevocation;
 }
 
 const loginView = (login: LoginState): object => {
@@ -23,6 +32,7 @@ const loginView = (login: LoginState): object => {
     return {
       node: login.node,
       state: 'up',
+      port: login.port,
       login_id: login.loginId,
       since: new Date(login.sinceMs).toISOString(),
       rtt_ms: login.rttMs ?? null,
@@ -58,6 +68,18 @@ export const gatewayReadiness = (view: GatewayView): Readiness => {
   return { ready: reasons.length === 0, reasons };
 };
 
+/** Where applications reach a connection: at an address of its own, under its target's name. */
+const entrancesOf = ({ entrances }: GatewayView, connection: string): object => {
+  const own = entrances.filter(
+    ({ connections: [first, ...more] }) => first === connection && more.length === 0,
+  );
+  const named = own.find(({ kind }) => kind === 'transparent');
+  return {
+    listen: own.find(({ kind }) => kind === 'listener')?.listen ?? null,
+    transparent: named === undefined ? null : { names: named.names, listen: named.listen },
+  };
+};
+
 /** What `/status` shows. */
 export const gatewayStatus = (view: GatewayView): object => ({
   process: 'gateway',
@@ -67,9 +89,11 @@ export const gatewayStatus = (view: GatewayView): object => ({
   instance: view.instance,
   readiness: gatewayReadiness(view),
   logins: view.logins.map(loginView),
+  certificates: revocationView(view.revocation),
+  carriers: view.carriers,
   connections: view.pools.map((pool) => ({
     connection: pool.connection,
-    listen: view.listens.get(pool.connection) ?? null,
+    ...entrancesOf(view, pool.connection),
     eager: pool.isEager,
     problem: connectionProblem(pool, view.logins) ?? null,
     waiting: pool.waitingCount,
@@ -83,12 +107,14 @@ export const gatewayStatus = (view: GatewayView): object => ({
       link_id: link.id,
       node: link.node,
       agent: link.offer.peer.name,
-      carrier: 'tcp',
+      carrier: link.carrier,
+      port: link.port,
       state: link.isOpenable ? 'up' : 'ending',
       streams: link.session.streamCount,
       rtt_ms: link.stats().rttMs ?? null,
     })),
     failures: view.failures.of(pool.connection, FAILURES_SHOWN),
   })),
+  entrances: view.entrances,
   streams: { open: view.streams },
 });

@@ -1,13 +1,21 @@
-import { NodeLogin, openDataLink } from '../protocol/index.ts';
+import {
+  CarrierBook,
+  configuredProxy,
+  linkCounts,
+  NodeLogin,
+  openDataLink,
+  ServerRevocation,
+} from '../protocol/index.ts';
 import {
   type Clock,
+  type DirectoryLock,
   createLinkCertificate,
   createRegistry,
   type LinkCertificate,
   type Logger,
-  makePrivateDirectory,
   messageOf,
   packageVersion,
+  sleep,
   startStatusServer,
   type StatusServer,
   type Timer,
@@ -20,11 +28,16 @@ import { AppStreams } from './app-streams.ts';
 import { DEFAULT_EAGER_CONNECTIONS, type GatewayConfig } from './config.ts';
 import { Connector, type MakeLogin } from './connector.ts';
 import { readAuthorities, readCredentials } from './credentials.ts';
-import { Entrance } from './entrance.ts';
+import { Entrances, type EntranceView } from './entrance/entrances.ts';
 import { FailureLog } from './failures.ts';
 import { gatewayReadiness, gatewayStatus, type GatewayView } from './gateway-status.ts';
 import { gatewayMetrics } from './metrics.ts';
-import type { GatewayEntrance, GatewayProcess } from './process.ts';
+import { readHostsFile, systemHostsFile } from './names/hosts-file.ts';
+import { type AddressedHost, assignNames, missingNames } from './names/names.ts';
+import { pinnedTargets } from './names/named-hosts.ts';
+import { PinnedTargets } from './pinned-targets.ts';
+import type { GatewayProcess } from './process.ts';
+import { lockState } from './state-lock.ts';
 
 /** What a process is given; the optional parts are replaced by tests that inject faults. */
 export interface GatewayDeps {
@@ -38,16 +51,21 @@ const SECOND_MS = 1_000;
 /** Failures are told to the relay nodes together, at most this late. */
 const NEWS_DELAY_MS = 100;
 const MAINTENANCE_MS = 5_000;
+/** Links without streams have this long to close in good order before they are cut: a session's last words have as long. */
+const GOODBYE_MS = 1_000;
 
 /** Everything of one running gateway; built once, closed once. */
 class Gateway implements GatewayProcess {
   readonly #deps: GatewayDeps;
   readonly #instance: Instance;
+  readonly #lock: DirectoryLock;
   readonly #wheel: TimerWheel;
   readonly #failures: FailureLog;
   readonly #streams: AppStreams;
+  readonly #revocation: ServerRevocation;
+  readonly #carriers: CarrierBook;
   readonly #connector: Connector;
-  readonly #entrances: readonly Entrance[];
+  readonly #entrances: Entrances;
   readonly #registry = createRegistry('gateway', { version: packageVersion });
   readonly #maintenance: Timer;
   #config: GatewayConfig;
@@ -60,13 +78,16 @@ class Gateway implements GatewayProcess {
     deps: GatewayDeps,
     parts: {
       readonly instance: Instance;
+      readonly lock: DirectoryLock;
       readonly certificate: LinkCertificate;
       readonly ca: string | undefined;
       readonly credentials: readonly SasCredential[];
+      readonly hosts: readonly AddressedHost[];
     },
   ) {
     const { clock, logger } = deps;
-    const { instance, certificate, ca, credentials } = parts;
+    const { instance, lock, certificate, ca, credentials } = parts;
+    this.#lock = lock;
     this.#config = config;
     this.#deps = deps;
     this.#instance = instance;
@@ -75,20 +96,26 @@ class Gateway implements GatewayProcess {
     const metrics = gatewayMetrics(this.#registry, {
       streams: () => this.#streams.count,
       waiting: () => this.#connector.pools.reduce((sum, pool) => sum + pool.waitingCount, 0),
-      links: () => [
-        { state: 'up', count: this.#connector.links.length },
-        { state: 'opening', count: this.#connector.opening },
-      ],
+      links: () => linkCounts(this.#connector.links, this.#connector.opening),
       logins: () =>
         ['up', 'connecting'].map((state) => ({
           state,
           count: this.#connector.states().filter(({ kind }) => kind === state).length,
         })),
+      handshakes: (entrance) => this.#entrances.handshakes(entrance),
       linkRttMs: () => {
         const rtts = this.#connector.links.flatMap((link) => link.stats().rttMs ?? []);
         return rtts.length === 0 ? undefined : rtts.reduce((sum, rtt) => sum + rtt, 0) / rtts.length;
       },
       creditStalls: () => this.#connector.links.reduce((sum, link) => sum + link.stats().creditStalls, 0),
+    });
+    this.#revocation = new ServerRevocation({
+      mode: config.tls.revocation,
+      proxies: config.proxy && configuredProxy(config.proxy),
+      stateDir: config.state_dir,
+      clock,
+      logger,
+      onJudged: ({ state }) => metrics.certificateChecks.inc({ state }),
     });
     this.#streams = new AppStreams({
       clock,
@@ -98,6 +125,15 @@ class Gateway implements GatewayProcess {
       failures: this.#failures,
       maxStreams: () => this.#config.limits.streams,
       openTimeoutMs: () => this.#config.limits.open_timeout_seconds * SECOND_MS,
+    });
+    this.#carriers = new CarrierBook({
+      nodes: config.relays,
+      side: 'gateway',
+      ca,
+      proxies: configuredProxy(config.proxy),
+      stateDir: config.state_dir,
+      clock,
+      logger,
     });
     this.#connector = new Connector({
       own: {
@@ -109,11 +145,15 @@ class Gateway implements GatewayProcess {
       instanceSecret: instance.secret,
       relays: config.relays,
       ca,
+      caFile: config.ca_file,
+      revocation: this.#revocation,
+      carriers: this.#carriers,
       pools: config.connections.flatMap(({ name, eager }, index) => {
         const credential = credentials[index];
         const isEager = eager ?? index < DEFAULT_EAGER_CONNECTIONS;
         return credential === undefined ? [] : [{ credential, connection: name, isEager }];
       }),
+      pins: new PinnedTargets(pinnedTargets(config.connections)),
       certificate,
       maxLinks: () => this.#config.limits.links,
       clock,
@@ -124,15 +164,19 @@ class Gateway implements GatewayProcess {
       login: deps.login ?? ((options) => new NodeLogin(options)),
       openLink: deps.openLink ?? openDataLink,
     });
-    this.#entrances = this.#connector.pools.map(
-      (pool) => new Entrance(pool.connection, logger, (socket) => this.#streams.accept(socket, pool)),
-    );
+    this.#entrances = new Entrances(config, parts.hosts, this.#connector.pools, {
+      clock,
+      wheel: this.#wheel,
+      logger,
+      metrics,
+      accept: (application, pool) => this.#streams.accept(application, pool),
+    });
     this.#maintenance = clock.every(MAINTENANCE_MS, () => this.#connector.maintain()).unref();
   }
 
   async start(): Promise<void> {
-    const { clock, logger } = this.#deps;
-    const { connections, status } = this.#config;
+    const { clock } = this.#deps;
+    const { status } = this.#config;
     this.#status = await startStatusServer({
       listen: status.listen,
       registry: this.#registry,
@@ -140,11 +184,7 @@ class Gateway implements GatewayProcess {
       ready: () => gatewayReadiness(this.#view()),
       status: () => gatewayStatus(this.#view()),
     });
-    for (const entrance of this.#entrances) {
-      const listen = connections.find(({ name }) => name === entrance.connection)?.listen ?? '';
-      await entrance.open(listen);
-      logger.info({ connection: entrance.connection, listen: entrance.listen }, 'listening for applications');
-    }
+    await this.#entrances.open();
     this.#connector.start();
   }
 
@@ -152,8 +192,8 @@ class Gateway implements GatewayProcess {
     return this.#status?.url ?? '';
   }
 
-  get entrances(): readonly GatewayEntrance[] {
-    return this.#entrances.map(({ connection, listen }) => ({ connection, listen }));
+  get entrances(): readonly EntranceView[] {
+    return this.#entrances.views;
   }
 
   async drain(): Promise<void> {
@@ -162,17 +202,32 @@ class Gateway implements GatewayProcess {
     const { clock, logger } = this.#deps;
     const deadlineMs = this.#config.limits.drain_seconds * SECOND_MS;
     logger.info({ streams: this.#streams.count, deadline_ms: deadlineMs }, 'draining');
-    for (const entrance of this.#entrances) entrance.close();
-    this.#connector.drain(deadlineMs);
+    this.#entrances.close();
+    const linksClosed = this.#connector.drain(deadlineMs);
     const cut = clock.after(deadlineMs, () => this.#streams.cutAll('gateway_shutdown'));
     await this.#streams.whenNone();
     cut.cancel();
+    // Whoever reads the link is told why it ends: a link that is cut says nothing.
+    const over = new AbortController();
+    await Promise.race([linksClosed, sleep(clock, GOODBYE_MS, over.signal).catch(() => undefined)]);
+    over.abort();
   }
 
   reload(config: GatewayConfig): Promise<void> {
     const { logger } = this.#deps;
     const old = this.#config;
-    const fixed = ['namespace', 'name', 'state_dir', 'relays', 'ca_file', 'status'] as const;
+    const fixed = [
+      'namespace',
+      'name',
+      'state_dir',
+      'relays',
+      'ca_file',
+      'tls',
+      'proxy',
+      'status',
+      'socks5',
+      'http_connect',
+    ] as const;
     const withoutKeys = (of: GatewayConfig): string =>
       JSON.stringify(of.connections.map((connection) => ({ ...connection, connection_string: '' })));
     const ignored: string[] = fixed.filter((key) => JSON.stringify(old[key]) !== JSON.stringify(config[key]));
@@ -208,12 +263,15 @@ class Gateway implements GatewayProcess {
 
   async #close(): Promise<void> {
     this.#isDraining = true;
-    for (const entrance of this.#entrances) entrance.close();
+    this.#entrances.close();
     this.#maintenance.cancel();
     this.#streams.cutAll('gateway_shutdown');
     await this.#connector.close();
+    this.#entrances.destroy();
+    await this.#carriers.close();
     this.#wheel.close();
     await this.#status?.close();
+    await this.#lock.release();
   }
 
   #tellFailures(): void {
@@ -230,13 +288,50 @@ class Gateway implements GatewayProcess {
       instance: this.#instance.instance,
       isDraining: this.#isDraining,
       logins: this.#connector.states(),
+      revocation: this.#revocation,
+      carriers: this.#carriers.status(),
       pools: this.#connector.current,
-      listens: new Map(this.#entrances.map(({ connection, listen }) => [connection, listen])),
+      entrances: this.#entrances.views,
       streams: this.#streams.count,
       failures: this.#failures,
     };
   }
 }
+
+/** The addresses of the transparent names; says which of them this machine does not look up there. */
+const openNames = async (config: GatewayConfig, { clock, logger }: GatewayDeps): Promise<AddressedHost[]> => {
+  if (!config.connections.some(({ transparent }) => transparent === true)) {
+    return assignNames(config, '', clock);
+  }
+  let text = '';
+  try {
+    text = readHostsFile(systemHostsFile());
+  } catch (error) {
+    logger.warn({ err: messageOf(error) }, 'the hosts file cannot be read');
+  }
+  const hosts = await assignNames(config, text, clock);
+  const missing = missingNames(hosts, text);
+  if (missing.length > 0) {
+    logger.warn(
+      { names: missing },
+      'the hosts file does not lead these names here: run sallyport hosts apply',
+    );
+  }
+  return hosts;
+};
+
+type Parts = ConstructorParameters<typeof Gateway>[2];
+
+const gatewayOf = async (
+  config: GatewayConfig,
+  deps: GatewayDeps,
+  parts: Pick<Parts, 'lock' | 'ca' | 'credentials'>,
+): Promise<Gateway> => {
+  const instance = openInstance(config.state_dir, deps.clock, 'ERR_GATEWAY_STATE');
+  const certificate = await createLinkCertificate(config.name, deps.clock);
+  const hosts = await openNames(config, deps);
+  return new Gateway(config, deps, { ...parts, instance, certificate, hosts });
+};
 
 /**
  * Starts the gateway: everything that can be wrong with its configuration, state and listeners is said here; the
@@ -245,13 +340,14 @@ class Gateway implements GatewayProcess {
  * @throws AppError ERR_GATEWAY_CONFIG, ERR_GATEWAY_STATE, ERR_LISTEN_REFUSED, ERR_CONFIG_HOST_PORT
  */
 export const startGateway = async (config: GatewayConfig, deps: GatewayDeps): Promise<GatewayProcess> => {
-  const { clock, logger } = deps;
+  const { logger } = deps;
   const credentials = readCredentials(config, logger);
   const ca = await readAuthorities(config.ca_file);
-  makePrivateDirectory(config.state_dir);
-  const instance = openInstance(config.state_dir, clock, 'ERR_GATEWAY_STATE');
-  const certificate = await createLinkCertificate(config.name, clock);
-  const gateway = new Gateway(config, deps, { instance, certificate, ca, credentials });
+  const lock = await lockState(config.state_dir);
+  const gateway = await gatewayOf(config, deps, { lock, ca, credentials }).catch(async (error: unknown) => {
+    await lock.release();
+    throw error;
+  });
   try {
     await gateway.start();
   } catch (error) {

@@ -22,6 +22,8 @@ const REPLACED_DEADLINE_MS = 24 * 60 * 60 * 1_000;
 export interface PoolDeps {
   readonly connection: string;
   readonly isEager: boolean;
+  /** Every node that the gateway logs in at. */
+  readonly nodes: readonly string[];
   readonly spki: string;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -56,6 +58,8 @@ export class LinkPool {
   #secondDueMs = 0;
   #successor: LinkPool | undefined;
   #last: (LinkFailure & { readonly atMs: number }) | undefined;
+  /** What each node last said that would not have the credential, until it does have it. */
+  readonly #refusals = new Map<string, LinkFailure>();
 
   constructor(deps: PoolDeps) {
     this.#deps = deps;
@@ -99,6 +103,7 @@ export class LinkPool {
 
   onAttached(node: string, credential: AttachedCredential): void {
     this.#credentials.set(node, credential);
+    this.#refusals.delete(node);
     this.#last = undefined;
     this.#hurry();
     this.#searches.nudge();
@@ -109,8 +114,14 @@ export class LinkPool {
   onDetached(node: string, failure?: LinkFailure): void {
     this.#credentials.delete(node);
     if (failure === undefined) return;
+    this.#refusals.set(node, failure);
     this.#last = { ...failure, atMs: this.#deps.clock.monotonicMs() };
     if (this.#credentials.size === 0) this.#waiters.failAll(failure);
+  }
+
+  /** The key is no good at any node, those included that are away now. */
+  onKeyRevoked(failure: LinkFailure): void {
+    for (const node of this.#deps.nodes) this.onDetached(node, failure);
   }
 
   /** Whether another pool has taken over. */
@@ -160,6 +171,11 @@ export class LinkPool {
       const silent = this.#best();
       if (silent === undefined) waiter.fail(last);
       else waiter.serve(silent);
+      return;
+    }
+    const refusal = this.#refusedEverywhere();
+    if (refusal !== undefined) {
+      waiter.fail(refusal);
       return;
     }
     this.#waiters.add(waiter);
@@ -260,6 +276,13 @@ export class LinkPool {
   /** Whether somebody waits for a link, or wants one at all times. */
   get #isWanted(): boolean {
     return this.isEager || this.#waiters.count > 0;
+  }
+
+  /** Why no node will have the credential, when none will: nothing comes of waiting then. A node that is away may still. */
+  #refusedEverywhere(): LinkFailure | undefined {
+    const { nodes } = this.#deps;
+    if (this.#credentials.size > 0 || nodes.some((node) => !this.#refusals.has(node))) return undefined;
+    return [...this.#refusals.values()].at(-1);
   }
 
   /** Of the links that take streams and suit, one that is not being left if there is one, with the fewest streams. */

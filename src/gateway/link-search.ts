@@ -1,6 +1,7 @@
 import type { LinkOffer, LinkRefusal } from '../protocol/index.ts';
 import { type Clock, type CloseReason, messageOf, type Timer } from '../runtime/index.ts';
 import type { GatewayLink } from './gateway-link.ts';
+import { OfferEndedError } from './opening-offer.ts';
 
 /**
  * A node that has not answered a link request for this long counts as silent, and the next one is asked as well. An
@@ -103,7 +104,8 @@ export class LinkSearch {
     this.#stages.set(node, 'asked');
     this.#giveTime(node, ANSWER_MS);
     this.#ask(node).catch((error: unknown) => {
-      this.#unreached(node, messageOf(error));
+      if (error instanceof OfferEndedError) this.#refused(node, error.reason, error.message);
+      else this.#unreached(node, messageOf(error));
     });
   }
 
@@ -112,9 +114,7 @@ export class LinkSearch {
     const answer = await request(node);
     heard(node);
     if ('refused' in answer) {
-      this.#isRefused = true;
-      this.#failure = { code: answer.code, detail: answer.detail };
-      this.#failed(node);
+      this.#refused(node, answer.code, answer.detail);
       return;
     }
     if (this.isOver) {
@@ -143,6 +143,12 @@ export class LinkSearch {
       this.#askNext();
     });
     this.#patience.set(node, timer);
+  }
+
+  #refused(node: string, code: CloseReason, detail: string): void {
+    this.#isRefused = true;
+    this.#failure = { code, detail };
+    this.#failed(node);
   }
 
   /** What a node refused says more than that another could not be reached. */

@@ -1,5 +1,6 @@
 import { Counter, Gauge, Histogram } from 'prom-client';
 import type { Registry } from '../runtime/index.ts';
+import type { EntranceKind } from './entrance/refusals.ts';
 
 /** Seconds from the application's connect to ACCEPT; the aim is 3 ms at the median on a warm link. */
 const OPEN_BUCKETS = [0.001, 0.003, 0.005, 0.015, 0.05, 0.25, 1, 5, 20];
@@ -9,8 +10,10 @@ const MS_PER_SECOND = 1_000;
 export interface GatewayGauges {
   streams(): number;
   waiting(): number;
-  links(): { readonly state: string; readonly count: number }[];
+  links(): { readonly carrier: string; readonly state: string; readonly count: number }[];
   logins(): { readonly state: string; readonly count: number }[];
+  /** Clients of one kind of entrance that have not said yet what they want. */
+  handshakes(entrance: EntranceKind): number;
   linkRttMs(): number | undefined;
   creditStalls(): number;
 }
@@ -48,7 +51,7 @@ export const gatewayMetrics = (registry: Registry, gauges: GatewayGauges) => {
     labelNames: ['carrier', 'state'],
     registers,
     collect() {
-      for (const { state, count } of gauges.links()) this.set({ carrier: 'tcp', state }, count);
+      for (const { count, ...labels } of gauges.links()) this.set(labels, count);
     },
   });
   new Gauge({
@@ -60,11 +63,33 @@ export const gatewayMetrics = (registry: Registry, gauges: GatewayGauges) => {
       for (const { state, count } of gauges.logins()) this.set({ state }, count);
     },
   });
+  new Gauge({
+    name: 'sallyport_entrance_handshakes',
+    help: 'Clients of SOCKS5 and CONNECT entrances that have not said yet what they want.',
+    labelNames: ['entrance'],
+    registers,
+    collect() {
+      for (const entrance of ['socks5', 'http_connect'] as const)
+        this.set({ entrance }, gauges.handshakes(entrance));
+    },
+  });
   return {
+    entranceRefused: new Counter({
+      name: 'sallyport_entrance_refused_total',
+      help: 'Clients that an entrance refused before there was a stream, by entrance and cause.',
+      labelNames: ['entrance', 'cause'],
+      registers,
+    }),
     opened: new Counter({
       name: 'sallyport_streams_opened_total',
       help: 'Application connections answered, by result.',
       labelNames: ['result'],
+      registers,
+    }),
+    certificateChecks: new Counter({
+      name: 'sallyport_certificate_checks_total',
+      help: 'Certificates of relays asked about at their CRLs, by what became known.',
+      labelNames: ['state'],
       registers,
     }),
     refused: new Counter({

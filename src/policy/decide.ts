@@ -3,6 +3,7 @@ import { normalizeCandidates } from './address.ts';
 import {
   type DecidedBy,
   type Decision,
+  type DecisionBundle,
   type DecisionCandidate,
   type DecisionReason,
   DEFAULT_RECHECK_SECONDS,
@@ -11,7 +12,7 @@ import {
 } from './decision.ts';
 import type { Lane } from './engine/pool.ts';
 import { type GuardSettings, guardAddress } from './guard.ts';
-import type { Decider } from './host-contract.ts';
+import type { ActiveBundle, Decider } from './host-contract.ts';
 import { canonicalInput, type PolicyInputBase } from './input.ts';
 import { type ManagedDetail, ManagedSettings, type PolicyInUse } from './managed/managed-settings.ts';
 
@@ -25,7 +26,8 @@ interface Refusal {
   readonly detail: string;
 }
 
-interface Candidate {
+/** An address that might be dialled, and why guard or managed settings refuse it. */
+export interface JudgedAddress {
   readonly address: string;
   readonly refused: Refusal | undefined;
 }
@@ -61,12 +63,12 @@ const refusal = (base: PolicyInputBase, address: string, { guard, managed }: Bou
   return managedRefusal(managed.barsTarget(host, port, address));
 };
 
-const refusalReasons = (candidates: readonly Candidate[]): DecisionReason[] =>
+const refusalReasons = (candidates: readonly JudgedAddress[]): DecisionReason[] =>
   candidates.flatMap(({ address, refused }) =>
     refused === undefined ? [] : [{ code: refused.code, args: { address, detail: refused.detail } }],
   );
 
-const shown = ({ address, refused }: Candidate): DecisionCandidate => ({
+const shown = ({ address, refused }: JudgedAddress): DecisionCandidate => ({
   address,
   verdict: refused === undefined ? 'denied' : refused.by,
   reasons: refused === undefined ? [] : [refused.code],
@@ -107,8 +109,9 @@ const reasonOf = (reasons: readonly DecisionReason[], lane: Lane): CloseReason =
   return has('rule_expired') ? 'grant_expired' : 'policy_changed';
 };
 
-const merge = (
-  candidates: readonly Candidate[],
+/** The decision that verdicts, one for each candidate that nothing refused, come to together. */
+export const mergeVerdicts = (
+  candidates: readonly JudgedAddress[],
   verdicts: readonly Verdict[],
   lane: Lane,
 ): Omit<Decision, 'input' | 'generation' | 'eval_us' | 'bundle'> => {
@@ -153,12 +156,20 @@ const kindOf = (base: PolicyInputBase): string =>
 interface Judged {
   readonly input: string;
   readonly base: PolicyInputBase;
-  readonly candidates: readonly Candidate[];
+  readonly candidates: readonly JudgedAddress[];
   readonly common: Pick<Decision, 'input' | 'generation' | 'eval_us' | 'bundle' | 'managed_sha256'>;
   /** Set when nothing is left for the engine. */
   readonly denied: Decision | undefined;
   readonly deny: (by: DecidedBy, reason: CloseReason, reasons: readonly DecisionReason[]) => Decision;
 }
+
+/** What decides, as decisions and the trail name it. */
+export const decisionBundle = ({ sha256, revision, sequence, grants }: ActiveBundle): DecisionBundle => ({
+  sha256,
+  revision,
+  sequence,
+  ...(grants === undefined ? {} : { grants_sha256: grants.sha256 }),
+});
 
 const judge = (host: Decider, asked: PolicyInputBase, bounds: Bounds): Judged => {
   const addresses = normalizeCandidates(asked.target.addresses);
@@ -176,9 +187,7 @@ const judge = (host: Decider, asked: PolicyInputBase, bounds: Bounds): Judged =>
     input,
     generation: host.generation,
     eval_us: 0,
-    ...(active === undefined
-      ? {}
-      : { bundle: { sha256: active.sha256, revision: active.revision, sequence: active.sequence } }),
+    ...(active === undefined ? {} : { bundle: decisionBundle(active) }),
     ...(sha256 === undefined ? {} : { managed_sha256: sha256 }),
   };
   const deny: Judged['deny'] = (by, reason, reasons) => ({
@@ -240,7 +249,12 @@ export const decideWithin = async (
 ): Promise<Decision> => {
   const { input, base, candidates, common, denied, deny } = judge(host, asked, bounds);
   if (denied !== undefined) return denied;
-  if (host.active === undefined) return deny('engine', 'no_bundle', [{ code: 'no_bundle', args: {} }]);
+  if (host.active === undefined) {
+    const { withdrawn } = host;
+    const none = { code: 'no_bundle', args: {} };
+    const untrusted = { code: 'bundle_untrusted', args: { detail: withdrawn?.message ?? null } };
+    return deny('engine', 'no_bundle', [withdrawn === undefined ? none : untrusted]);
+  }
   const { stale } = host;
   if (stale !== undefined) {
     const seconds = (ms: number | undefined): number | null =>
@@ -260,7 +274,7 @@ export const decideWithin = async (
       { code: 'policy_error', args: { detail: 'verdicts are missing' } },
     ]);
   }
-  return { ...common, ...merge(candidates, outcome.verdicts, lane), eval_us: outcome.evalUs };
+  return { ...common, ...mergeVerdicts(candidates, outcome.verdicts, lane), eval_us: outcome.evalUs };
 };
 
 /** `decideWithin` where no settings of a machine apply: tools and their tests. */

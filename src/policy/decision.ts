@@ -47,6 +47,8 @@ export interface DecisionBundle {
   readonly sha256: string;
   readonly revision: string;
   readonly sequence: number;
+  /** Hex SHA-256 of the grants that took the place of the bundle's; absent when its own decided. */
+  readonly grants_sha256?: string;
 }
 
 /** One decision over all candidate addresses of one publish or one stream open. */

@@ -1,5 +1,5 @@
 import { networkInterfaces } from 'node:os';
-import { addressText, isMapped, withoutZone } from '../runtime/index.ts';
+import { addressText, isMapped, NAME_RANGE, withoutZone } from '../runtime/index.ts';
 import { addressBytes, normalizeAddress } from './address.ts';
 import { type AddressRange, isInRange, parseRange } from './address-range.ts';
 
@@ -58,6 +58,9 @@ const REFUSED: readonly Range[] = [
   range('ff00::/8', 'multicast'),
 ];
 
+/** Loopback addresses at which only gateways listen; also those of others: allow_loopback does not open them. */
+const TRANSPARENT_NAMES = range(NAME_RANGE, 'own_listener');
+
 const LOOPBACK: readonly Range[] = [range('127.0.0.0/8', 'loopback'), range('::1/128', 'loopback')];
 
 /**
@@ -115,7 +118,10 @@ const guardPlain = (bytes: readonly number[], port: number, settings: GuardSetti
   const address = addressText(bytes);
   const refused = REFUSED.find((entry) => isInRange(bytes, entry));
   if (refused !== undefined) return refuse('guard_denied', refused.detail);
-  if (settings.ownListeners.some((listener) => isEndpoint(address, bytes, port, listener))) {
+  if (
+    isInRange(bytes, TRANSPARENT_NAMES) ||
+    settings.ownListeners.some((listener) => isEndpoint(address, bytes, port, listener))
+  ) {
     return refuse('loop', 'own_listener');
   }
   const audit = settings.auditDatabase ?? [];

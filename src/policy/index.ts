@@ -1,3 +1,4 @@
+export type { OriginOptions } from './bundle/origin.ts';
 export { MAX_CANDIDATES, normalizeAddress, normalizeCandidates } from './address.ts';
 export { type CatalogEntry, readSequence, type Vector } from './bundle/bundle.ts';
 export {
@@ -12,7 +13,8 @@ export {
   type VerificationKey,
   verificationKey,
 } from './bundle/signature.ts';
-export { type Bounds, decide, decideWithin, managedDenial } from './decide.ts';
+export type { Candidate } from './candidate.ts';
+export { type Bounds, decide, decideWithin, decisionBundle, managedDenial } from './decide.ts';
 export type {
   Decision,
   DecisionBundle,
@@ -28,6 +30,7 @@ export type { FreshnessStatus } from './bundle/freshness.ts';
 export { PolicyHost } from './host.ts';
 export type {
   ActiveBundle,
+  ActiveGrants,
   CloseReview,
   Decider,
   HeldBundle,
@@ -48,16 +51,24 @@ export {
 export { type ManagedConfig, managedConfigSchema, parseManaged } from './managed/managed-config.ts';
 export { MANAGED_LOCATION, type ManagedLocation, readManagedFile } from './managed/managed-file.ts';
 export { type ManagedChange, ManagedHost, type ManagedStatus } from './managed/managed-host.ts';
+export type { BundleTrust } from './bundle/bundle.ts';
 export { ManagedSettings, type PolicyInUse } from './managed/managed-settings.ts';
 export { Observations } from './replay/observed.ts';
 export { propose, type Proposal } from './replay/propose.ts';
+export {
+  decideAgain,
+  type DecidingPolicy,
+  type Difference,
+  type RecordedFacts,
+} from './replay/decide-again.ts';
+export { readGrants } from './bundle/grants.ts';
 export { replayBundle } from './replay/bundle.ts';
 export { type ReplayGroup, ReplayGroups } from './replay/groups.ts';
 export type { ChangedDecision, PastDecision, ReplayAnswer, ReplayChange } from './replay/recorded.ts';
 export type { ReplayCounts } from './replay/replay.ts';
 export { type RuleUse, RuleUseCount, type RuleUseReport } from './replay/rule-use.ts';
 export { buildBundle, type BuildOptions, type BuiltBundle } from './tool/build.ts';
-export { checkPolicies, findRegal } from './tool/check.ts';
+export { checkPolicies, findRegal, isRefusal } from './tool/check.ts';
 export { type Diagnostic, diagnosticText } from './tool/diagnostic.ts';
 export { findOpa, OPA_VERSION } from './tool/opa.ts';
 export { renumberBundle } from './tool/renumber.ts';

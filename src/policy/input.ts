@@ -63,6 +63,7 @@ export interface PolicyInputBase {
     readonly labels: Readonly<Record<string, string>>;
     readonly version: string;
   };
+  /** The node's host, as the agent's configuration has it. */
   readonly relay: { readonly node: string };
   readonly link?: { readonly id: string; readonly carrier: string };
   readonly stream?: {

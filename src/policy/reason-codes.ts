@@ -28,13 +28,13 @@ const LIBRARY: readonly Omit<ReasonCode, 'by'>[] = [
   {
     code: 'rule_invalid',
     meaning:
-      'A rule matches and lacks an id, an owner or a well-formed `expires`, or has limits that cannot be kept; `args.rule` is its id.',
+      'A rule matches and lacks an id, an owner or a well-formed `expires`, or has limits that cannot be kept; `args.rule` is its id, `args.member` the first member that is wrong, `args.expected` what it should be.',
     remedy: 'Run `sallyport policy check`: it names the line.',
   },
   {
     code: 'limit_invalid',
     meaning:
-      'A `limits` rule holds that cannot be kept; `args.rule` is its id. It denies, it does not vanish.',
+      'A `limits` rule holds that cannot be kept; `args.rule` is its id, `args.member` and `args.expected` say what is wrong. It denies, it does not vanish.',
     remedy:
       'Limits are max_seconds, max_bytes, idle_seconds, recheck_seconds and max_streams_per_principal, each a positive whole number.',
   },
@@ -94,6 +94,13 @@ const AGENT: readonly Omit<ReasonCode, 'by'>[] = [
       'The bundle server has been silent for longer than `max_bundle_age_seconds`; `args.age_seconds` says how long.',
     remedy:
       'Bring the server back, or the network to it: the next answer opens everything again. `sallyport policy status` has its last error.',
+  },
+  {
+    code: 'bundle_untrusted',
+    meaning:
+      'The bundle that was active is signed by none of the keys that count now, and no other is there; `args.detail` names the key.',
+    remedy:
+      'Sign a bundle of a higher sequence by a key that counts, or list the key again if nobody else has it.',
   },
   {
     code: 'policy_error',

@@ -1,7 +1,7 @@
 import { createServer as createNetServer, type Server, type Socket } from 'node:net';
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:tls';
 import type { Server as HttpsServer } from 'node:https';
-import { PROBE_PROTOCOL, probeAnswer, type Side, SNIFF_TIMEOUT_MS, sniff } from '../protocol/index.ts';
+import { PROBE_PROTOCOL, type Side, SNIFF_TIMEOUT_MS, sniff } from '../protocol/index.ts';
 import {
   type Clock,
   formatHostPort,
@@ -11,6 +11,7 @@ import {
   TimerWheel,
 } from '../runtime/index.ts';
 import type { Entrance } from './entrance.ts';
+import type { RawSockets } from './raw-sockets.ts';
 
 /** A probe has this long for its handshake and answer. */
 const PROBE_TIMEOUT_MS = 10_000;
@@ -20,14 +21,15 @@ export interface AcceptorOptions {
   /** `HOST:PORT` each. */
   readonly listen: readonly string[];
   readonly tls: { readonly cert: string; readonly key: string };
-  /** Told to whoever probes: the host that offers name, and which process this is. */
-  readonly node: string;
-  readonly run: string;
+  /** What probes are answered with. */
+  readonly probeAnswer: () => string;
   readonly entrance: Entrance;
   readonly clock: Clock;
   readonly logger: Logger;
   /** The relay's own HTTPS; not listening itself. */
   readonly https: HttpsServer;
+  /** Told of every connection that HTTPS gets. */
+  readonly raws: RawSockets;
   /** A data carrier showed a token. `head` is what was read and is to be forwarded; the socket is paused. */
   readonly onCarrier: (side: Side, token: string, socket: Socket, head: Buffer) => void;
 }
@@ -47,7 +49,7 @@ export class Acceptor {
       { ...options.tls, minVersion: 'TLSv1.2', ALPNProtocols: [PROBE_PROTOCOL] },
       (socket) => {
         socket.on('error', () => socket.destroy());
-        socket.end(probeAnswer(options.node, options.run));
+        socket.end(options.probeAnswer());
       },
     );
     this.#probes.on('tlsClientError', (_error, socket) => socket.destroy());
@@ -147,6 +149,7 @@ export class Acceptor {
         }
         case 'https':
           socket.unshift(bytes);
+          this.#options.raws.keep(socket);
           this.#options.https.emit('connection', socket);
           return;
         case 'probe': {

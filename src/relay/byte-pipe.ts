@@ -1,6 +1,5 @@
-import type { Socket } from 'node:net';
 import type { Side } from '../protocol/index.ts';
-import { giveChunk, READ_BYTES, resetSocket, SourceReader } from '../runtime/index.ts';
+import { giveChunk, READ_BYTES, resetSocket, type ResettableStream, SourceReader } from '../runtime/index.ts';
 import type { LinkPipe, PipeEnd } from './link-pipe.ts';
 
 /** Most that waits for one side before the other is no longer read: the fixed buffer of a direction. */
@@ -16,8 +15,8 @@ export const PIPE_LINGER_MS = 5_000;
 
 /** One direction: what was read from `from` goes to `to`, in order, at most `PIPE_BUFFER_BYTES` waiting. */
 interface Direction {
-  readonly from: Socket;
-  readonly to: Socket;
+  readonly from: ResettableStream;
+  readonly to: ResettableStream;
   reader: SourceReader | undefined;
   /** Bytes read and handed to `to`. */
   bytes: number;
@@ -32,7 +31,7 @@ interface Direction {
   movedAtMs: number;
 }
 
-const direction = (from: Socket, to: Socket, nowMs: number): Direction => ({
+const direction = (from: ResettableStream, to: ResettableStream, nowMs: number): Direction => ({
   from,
   to,
   reader: undefined,
@@ -66,7 +65,12 @@ export class BytePipe implements LinkPipe {
    * @param nowMs monotonic
    * @param onEnd once, when both sockets are closed (after `cut`: before it returns)
    */
-  constructor(gateway: Socket, agent: Socket, nowMs: number, onEnd: (end: PipeEnd) => void) {
+  constructor(
+    gateway: ResettableStream,
+    agent: ResettableStream,
+    nowMs: number,
+    onEnd: (end: PipeEnd) => void,
+  ) {
     this.#nowMs = nowMs;
     this.#up = direction(gateway, agent, nowMs);
     this.#down = direction(agent, gateway, nowMs);
@@ -153,13 +157,13 @@ export class BytePipe implements LinkPipe {
   }
 
   /** What was read of that side still leaves, then the other is ended too. */
-  #ended(end: PipeEnd, to: Socket): void {
+  #ended(end: PipeEnd, to: ResettableStream): void {
     this.#end ??= end;
     this.#lingerFromMs ??= this.#nowMs;
     if (!to.writableEnded) to.end();
   }
 
-  #closed(side: Side, to: Socket): void {
+  #closed(side: Side, to: ResettableStream): void {
     this.#ended({ kind: 'broken', side }, to);
     this.#openCount -= 1;
     if (this.#openCount === 0) this.#onEnd(this.#end ?? { kind: 'broken', side });

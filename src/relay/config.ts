@@ -1,4 +1,6 @@
 import { z } from 'zod';
+import { checkpointSettings, sinkFields } from '../audit/index.ts';
+import { portsSchema } from '../protocol/index.ts';
 import { CUT_AFTER_MS, FENCE_AFTER_MS } from './fence.ts';
 import { MAX_WORKERS } from './workers/pipe-workers.ts';
 import { MAX_TRUSTED_PROXIES, PROXY_SENDS, proxyAddressProblem, repeatedProxies } from './trusted-proxies.ts';
@@ -10,8 +12,10 @@ const hostPort = z.string().regex(/^.+:\d{1,5}$/, 'HOST:PORT');
 /** Where a node's ends find it; `host` is what offers name. */
 const publicSchema = z.strictObject({
   host: z.string().min(1).max(253),
-  control_port: port,
+  /** The first is the one that connection strings name. */
+  control_port: portsSchema,
   data_ports: z.array(port).min(1).max(8),
+  websocket_port: port.optional(),
 });
 
 const controlSchema = z.strictObject({
@@ -33,6 +37,10 @@ const auditSchema = z.strictObject({
   spool_dir: z.string().min(1),
   key_file: z.string().min(1),
   jsonl_dir: z.string().min(1).optional(),
+  ...sinkFields,
+  /** Trust file with the operators whose requests for retention are recorded. */
+  trust_file: z.string().min(1).optional(),
+  ...checkpointSettings,
   mode: z.enum(['enforced', 'best_effort']).default('enforced'),
   max_spool_bytes: z.int().positive().optional(),
 });

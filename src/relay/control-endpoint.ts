@@ -12,6 +12,7 @@ import {
   type ControlMessage,
   type Payload,
   type Problem,
+  refuseUpgrade,
   ROLE_HEADER,
   type Side,
 } from '../protocol/index.ts';
@@ -111,7 +112,7 @@ export class ControlEndpoint {
     socket.on('error', () => socket.destroy());
     this.#admit(request, socket, head).catch((thrown: unknown) => {
       this.#options.logger.error({ detail: messageOf(thrown) }, 'control handshake failed');
-      this.#server.refuse(socket, problem(503, 'unavailable', 'the handshake could not be completed', 1));
+      refuseUpgrade(socket, problem(503, 'unavailable', 'the handshake could not be completed', 1));
     });
   }
 
@@ -134,7 +135,7 @@ export class ControlEndpoint {
     const { admission, closedBecause, refusedNow } = this.#options;
     const parsed = this.#parse(request);
     if ('status' in parsed) {
-      this.#server.refuse(socket, parsed);
+      refuseUpgrade(socket, parsed);
       return;
     }
     const { peer, from } = this.#options.origins.of(request.socket);
@@ -142,7 +143,7 @@ export class ControlEndpoint {
     const address = from === undefined ? undefined : this.#options.proxies.sourceOf(from, forwardedFor);
     const limit = closedBecause() ?? this.#limit(address, peer);
     if (limit !== undefined) {
-      this.#server.refuse(socket, limit);
+      refuseUpgrade(socket, limit);
       return;
     }
     const release = this.#hold(address ?? peer);
@@ -153,7 +154,7 @@ export class ControlEndpoint {
         ...(address === undefined ? {} : { source: address }),
       });
       if (!verified.ok) {
-        this.#server.refuse(socket, this.refused(verified, address, parsed.connection));
+        refuseUpgrade(socket, this.refused(verified, address, parsed.connection));
         release();
         return;
       }
@@ -161,7 +162,7 @@ export class ControlEndpoint {
       const late = closedBecause() ?? refusedNow(verified);
       const webSocket = late === undefined ? this.#server.accept(request, socket, head) : undefined;
       if (webSocket === undefined) {
-        if (late !== undefined) this.#server.refuse(socket, late);
+        if (late !== undefined) refuseUpgrade(socket, late);
         release();
         return;
       }

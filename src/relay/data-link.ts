@@ -1,16 +1,20 @@
-import type { Socket } from 'node:net';
 import type { LinkStanding } from '../identity/index.ts';
 import {
   advance,
+  type CarrierKind,
   OFFERED,
   type PartyKey,
   type RendezvousEvent,
   type RendezvousState,
   type Side,
+  WebSocketCarrier,
 } from '../protocol/index.ts';
-import { type CloseReason, resetSocket } from '../runtime/index.ts';
+import { type CloseReason, resetSocket, type ResettableStream } from '../runtime/index.ts';
 import type { JoinCarriers, LinkPipe, PipeEnd } from './link-pipe.ts';
 import { type HeldCredential, type Login, partyKeyOf } from './login.ts';
+
+/** Of a link whose two carriers are not here yet. */
+export const UNKNOWN_CARRIER = 'unknown';
 
 /** One side of a link: whose, with which credential. */
 export interface LinkParty {
@@ -43,7 +47,7 @@ export interface LinkEvents {
 }
 
 interface Waiting {
-  readonly socket: Socket;
+  readonly socket: ResettableStream;
   readonly head: Buffer;
 }
 
@@ -77,6 +81,7 @@ export class DataLink {
   #state: RendezvousState = OFFERED;
   #waiting: Waiting | undefined;
   #pipe: LinkPipe | undefined;
+  readonly #carriers: Partial<Record<Side, CarrierKind>> = {};
 
   constructor(facts: LinkFacts, events: LinkEvents) {
     this.id = facts.id;
@@ -93,6 +98,13 @@ export class DataLink {
 
   get state(): RendezvousState['kind'] {
     return this.#state.kind;
+  }
+
+  /** How the sides' bytes come: the one word of both, or `GATEWAY/AGENT`; undefined while one is not here. */
+  get carrier(): string | undefined {
+    const { gateway, agent } = this.#carriers;
+    if (gateway === undefined || agent === undefined) return undefined;
+    return gateway === agent ? gateway : `${gateway}/${agent}`;
   }
 
   get bytesUp(): number {
@@ -127,8 +139,9 @@ export class DataLink {
    *
    * @param head what was read of it and is to be forwarded first; owned by the link from now on
    */
-  arrive(side: Side, socket: Socket, head: Buffer, nowMs: number): void {
+  arrive(side: Side, socket: ResettableStream, head: Buffer, nowMs: number): void {
     const before = this.#state;
+    this.#carriers[side] = socket instanceof WebSocketCarrier ? 'websocket' : 'tcp';
     this.#step({ kind: 'arrived', side });
     if (this.state === 'half') {
       this.#waiting = { socket, head };
@@ -158,9 +171,14 @@ export class DataLink {
     if (this.state === 'offered' || this.state === 'half') this.#close({ kind: 'deadline' });
   }
 
-  /** A side said that it cannot come. A joined link ends by its carriers. */
-  fail(side: Side): void {
-    if (this.state === 'offered' || this.state === 'half') this.#close({ kind: 'left', side });
+  /**
+   * A side said that it cannot come. A joined link ends by its carriers.
+   *
+   * @param reason what that side gave as the reason; the other side and the trail are told
+   */
+  fail(side: Side, reason?: CloseReason): void {
+    if (this.state !== 'offered' && this.state !== 'half') return;
+    this.#close({ kind: 'left', side, ...(reason === undefined ? {} : { reason }) });
   }
 
   /** Stops both carriers and resets them, now, whatever the state. */

@@ -1,2 +1,2 @@
 /** Error codes of the relay; docs/errors.md has a heading for each. */
-export type RelayErrorCode = 'ERR_RELAY_TLS';
+export type RelayErrorCode = 'ERR_RELAY_STATE' | 'ERR_RELAY_TLS';

@@ -26,7 +26,8 @@ export class Failures {
       detail: pick(known?.detail, detail) ?? reason.replaceAll('_', ' '),
       stream_id,
       decision_id: decision_id ?? known?.decision_id ?? null,
-      principal: known?.principal ?? null,
+      // Ends do not name it; the gateway's key for the connection is the one that its streams stand for.
+      principal: known?.principal ?? principalOf(login, reported.connection),
       gateway: known?.gateway ?? null,
       agent: known?.agent ?? null,
       ...side,
@@ -60,6 +61,9 @@ export class Failures {
     this.#byConnection.set(connection, [failure, ...others].slice(0, MAX_FAILURES));
   }
 }
+
+const principalOf = (login: Login, connection: string): string | null =>
+  login.role === 'gateway' ? (login.verifiedFor(connection)?.principal ?? null) : null;
 
 /** The longer of two descriptions: an agent knows more than a gateway. */
 const pick = (first: string | undefined, second: string | undefined): string | undefined =>

@@ -1,4 +1,3 @@
-import type { Socket } from 'node:net';
 import {
   type LinkOffer,
   type LinkRefusal,
@@ -10,11 +9,13 @@ import {
 import {
   type Clock,
   type CloseReason,
+  isCloseReason,
   type Logger,
   randomFraction,
   TimerWheel,
   uuidv7,
   resetSocket,
+  type ResettableStream,
 } from '../runtime/index.ts';
 import { DataLink, type LinkParty } from './data-link.ts';
 import type { Fence } from './fence.ts';
@@ -54,6 +55,16 @@ const refuse = (code: CloseReason, detail: string, retry_after_ms?: number): Lin
   retry_after_ms,
 });
 
+/** Why a credential may not be used, in words of its key: its name on the login says nothing to a person. */
+const refuseEnded = (ended: HeldCredential | undefined): LinkRefusal => {
+  if (ended === undefined) return refuse('not_authorized', 'the gateway has no credential attached for it');
+  const { endedBecause, verified } = ended;
+  const because = endedBecause ?? '';
+  const code: CloseReason = isCloseReason(because) ? because : 'not_authorized';
+  const why = code === 'key_revoked' ? 'is revoked' : `does not count any more (${because})`;
+  return refuse(code, `key ${verified.key_id} ${why}`);
+};
+
 /** Every rendezvous and data link of this node: makes offers, joins carriers, cuts. */
 export class LinkBook {
   readonly #options: LinkBookOptions;
@@ -92,7 +103,7 @@ export class LinkBook {
     if (this.#closed !== undefined) return refuse(this.#closed, 'node is stopping');
     const credential = login.usable(request.cred);
     if (login.role !== 'gateway' || credential === undefined) {
-      return refuse('not_authorized', `credential ${request.cred} is not attached`);
+      return refuseEnded(login.ended(request.cred));
     }
     const { verified } = credential;
     if (verified.connection !== request.connection || !verified.claims.includes('Send')) {
@@ -161,11 +172,25 @@ export class LinkBook {
   }
 
   /**
+   * Whether a request asked only for another agent than it has, and there is none: the connection is served all the same,
+   * and no stream failed of it.
+   */
+  isOnlyForAnother({ connection, exclude, want }: Payload<'link.request'>, { code }: LinkRefusal): boolean {
+    const isChoosy = exclude.length > 0 || want !== undefined;
+    return code === 'no_agent' && isChoosy && this.#serving(connection).length > 0;
+  }
+
+  /** Whether this token is good for this side now; `arrive` uses it up. */
+  expects(side: Side, token: string): boolean {
+    return this.#tokens.sideOf(token) === side;
+  }
+
+  /**
    * A carrier showed a token. Re-checks revocation and fence in this tick; whoever has no good token is reset.
    *
    * @param head what was read of the carrier and is to be forwarded first
    */
-  arrive(side: Side, token: string, socket: Socket, head: Buffer): void {
+  arrive(side: Side, token: string, socket: ResettableStream, head: Buffer): void {
     const entry = this.#tokens.take(token);
     if (entry?.side !== side) {
       resetSocket(socket);
@@ -187,10 +212,12 @@ export class LinkBook {
     const link = this.#links.get(report.link_id);
     if (link?.party(login.role).login !== login) return;
     this.#options.logger.info(
-      { link_id: link.id, side: login.role, step: report.step, detail: report.detail },
+      { link_id: link.id, side: login.role, step: report.step, reason: report.reason, detail: report.detail },
       'data link failed',
     );
-    link.fail(login.role);
+    // Only an agent refuses; a gateway that declines has a link already.
+    const { reason } = report;
+    link.fail(login.role, login.role === 'agent' && isCloseReason(reason) ? reason : undefined);
   }
 
   /** Cuts every link that the predicate names, all in this call; returns how many had been joined. */
@@ -242,15 +269,21 @@ export class LinkBook {
     for (const link of this.all()) link.tick(nowMs);
   }
 
+  #serving(connection: string): LinkParty[] {
+    return this.#options
+      .publishers(connection)
+      .filter(({ credential }) => !this.#options.isRevoked(credential.verified.key_id));
+  }
+
   #pickAgent(request: Payload<'link.request'>): LinkParty | LinkRefusal {
     const { connection, exclude, want } = request;
-    const candidates = this.#options
-      .publishers(connection)
+    const serving = this.#serving(connection);
+    const candidates = serving
       .filter(({ login }) => !exclude.includes(login.instance))
-      .filter(({ login }) => want === undefined || login.instance === want)
-      .filter(({ credential }) => !this.#options.isRevoked(credential.verified.key_id));
+      .filter(({ login }) => want === undefined || login.instance === want);
     if (candidates.length === 0) {
-      return refuse('no_agent', `no agent publishes ${connection}`, NO_AGENT_RETRY_MS);
+      const who = serving.length === 0 ? 'no agent' : 'no other agent';
+      return refuse('no_agent', `${who} publishes ${connection}`, NO_AGENT_RETRY_MS);
     }
     const free = candidates.filter(
       ({ login }) => login.handshakeCount < MAX_HANDSHAKES && login.linkCount < MAX_LINKS.agent,

@@ -1,5 +1,5 @@
-import type { Socket } from 'node:net';
 import type { Side } from '../protocol/index.ts';
+import type { ResettableStream } from '../runtime/index.ts';
 
 /** How a pipe came to its end. */
 export type PipeEnd =
@@ -41,8 +41,8 @@ export interface LinkPipe {
  * @param onEnd once, when both sockets are closed and the counts are final; for `cut` before or after it returns
  */
 export type JoinCarriers = (
-  gateway: Socket,
-  agent: Socket,
+  gateway: ResettableStream,
+  agent: ResettableStream,
   nowMs: number,
   onEnd: (end: PipeEnd) => void,
 ) => LinkPipe;

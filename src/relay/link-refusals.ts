@@ -31,9 +31,7 @@ export class LinkRefusals {
     if (this.#recent.has(kind) || this.#recent.size >= MAX_KINDS) return;
     this.#recent.add(kind);
     const { audit, failures, namespace, node, clock } = this.#options;
-    const credential = [...login.credentials.values()].find(
-      ({ verified }) => verified.connection === connection,
-    );
+    const verified = login.verifiedFor(connection);
     failures.add({
       at: new Date(clock.nowMs()).toISOString(),
       connection,
@@ -42,7 +40,7 @@ export class LinkRefusals {
       detail,
       stream_id: null,
       decision_id: null,
-      principal: credential?.verified.principal ?? null,
+      principal: verified?.principal ?? null,
       gateway: login.name,
       agent: null,
       reasons: [],
@@ -54,9 +52,9 @@ export class LinkRefusals {
         relay: node,
         gateway: login.name,
         connection,
-        connection_id: credential?.verified.connection_id,
-        principal: credential?.verified.principal,
-        key_id: credential?.verified.key_id,
+        connection_id: verified?.connection_id,
+        principal: verified?.principal,
+        key_id: verified?.key_id,
         login_id: login.id,
         source_addr: login.address,
       },

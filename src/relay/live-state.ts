@@ -8,6 +8,7 @@ import type {
 } from '../control/index.ts';
 import type { Payload } from '../protocol/index.ts';
 import { type Clock, type CloseReason, type Logger, messageOf } from '../runtime/index.ts';
+import { UNKNOWN_CARRIER } from './data-link.ts';
 import type { Failures } from './failures.ts';
 import type { LinkBook } from './link-book.ts';
 import type { Login } from './login.ts';
@@ -89,7 +90,7 @@ export class RelayLiveState implements LiveState {
               link_id: link.id,
               node: this.#options.node,
               connection: link.connection,
-              carrier: 'tcp',
+              carrier: link.carrier ?? UNKNOWN_CARRIER,
               state: link.state,
               gateway: link.gateway.login.name,
               agent: link.agent.login.name,

@@ -6,6 +6,10 @@ import { type HeldCredential, type Login, LOGIN_KEPT_MS } from './login.ts';
 export const MAX_LOGINS = 20_000;
 export const MAX_LOGINS_PER_PRINCIPAL = 2_048;
 
+/** What the control link of a login is closed with when the same installation logged in again. */
+const REPLACED =
+  'the same installation logged in again: is another process started on a copy of this state_dir?';
+
 export interface LoginBookOptions {
   readonly clock: Clock;
   /** A credential ran out without renewal; it is off its login already. */
@@ -86,7 +90,7 @@ export class LoginBook {
     const { channel } = login;
     login.channel = undefined;
     login.published.clear();
-    channel?.close();
+    channel?.close(reason === 'replaced' ? REPLACED : undefined);
     this.#onForgotten(login, reason);
   }
 
@@ -107,6 +111,7 @@ export class LoginBook {
     held.expiry?.cancel();
     held.endedBecause ??= because;
     if (!login.credentials.delete(held.cred)) return;
+    login.noteEnded(held);
     for (const [connection, publication] of login.published) {
       if (publication.credential === held) login.published.delete(connection);
     }

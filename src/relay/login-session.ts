@@ -256,7 +256,7 @@ export class LoginSession {
     if ('refused' in outcome) {
       const { code, detail, retry_after_ms } = outcome;
       channel.send('link.refuse', { code, detail, retry_after_ms }, id);
-      onLinkRefused(login, body.connection, code, detail);
+      if (!links.isOnlyForAnother(body, outcome)) onLinkRefused(login, body.connection, code, detail);
       return;
     }
     const { sender, listener, labels, ...rest } = outcome;

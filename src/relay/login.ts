@@ -7,6 +7,8 @@ import type { Clock, Timer } from '../runtime/index.ts';
 export const LOGIN_KEPT_MS = 60_000;
 /** How long what an agent said of healthy nodes is believed. */
 export const HEARD_NODES_MS = 30_000;
+/** Ended credentials of one login that are remembered, to say why they count no more. */
+const MAX_ENDED = 16;
 
 /** One attached credential. Links hold it too, so that it outlives its login until it expires. */
 export interface HeldCredential {
@@ -71,6 +73,8 @@ export class Login {
   handshakeCount = 0;
   /** Undefined while the control link is lost. */
   channel: ControlChannel | undefined;
+  /** By name, oldest first. */
+  readonly #ended = new Map<string, HeldCredential>();
   readonly #secretDigest: Buffer;
   readonly #clock: Clock;
   #healthyNodes: readonly string[] = [];
@@ -112,6 +116,25 @@ export class Login {
   usable(cred: string): HeldCredential | undefined {
     const held = this.credentials.get(cred);
     return held?.endedBecause === undefined ? held : undefined;
+  }
+
+  /** Remembers a credential that was taken off. */
+  noteEnded(held: HeldCredential): void {
+    this.#ended.set(held.cred, held);
+    const [oldest] = this.#ended.keys();
+    if (this.#ended.size > MAX_ENDED && oldest !== undefined) this.#ended.delete(oldest);
+  }
+
+  /** The credential of that name that has ended lately. */
+  ended(cred: string): HeldCredential | undefined {
+    const held = this.credentials.get(cred) ?? this.#ended.get(cred);
+    return held?.endedBecause === undefined ? undefined : held;
+  }
+
+  /** What this process holds for a connection, or held last: whose key stands behind what it says of it. */
+  verifiedFor(connection: string): VerifiedCredential | undefined {
+    const held = [...this.#ended.values(), ...this.credentials.values()];
+    return held.findLast(({ verified }) => verified.connection === connection)?.verified;
   }
 
   /** Notes which nodes this process hears healthy. */

@@ -17,7 +17,7 @@ export const peerOf = (socket: Socket): string =>
   canonicalAddress(socket.remoteAddress ?? '') ?? UNKNOWN_PEER;
 
 /** A TLS socket does not show the socket below it, but has its four ends; no two live connections share them. */
-const endsOf = (socket: Socket): string =>
+export const endsOf = (socket: Socket): string =>
   [socket.remoteAddress, socket.remotePort, socket.localAddress, socket.localPort].join(' ');
 
 /** What PROXY headers said of connections that live. */

@@ -48,7 +48,7 @@ export class RelayEvidence {
     audit.note({
       type: 'link.opened',
       subject: this.#subjectOf(link),
-      data: { side: 'relay', carrier: 'tcp', node },
+      data: { side: 'relay', carrier: link.carrier, node },
     });
   }
 
@@ -60,7 +60,7 @@ export class RelayEvidence {
       subject: this.#subjectOf(link),
       data: {
         side: 'relay',
-        carrier: 'tcp',
+        carrier: link.carrier,
         node,
         reason,
         bytes_up: link.bytesUp,
@@ -118,7 +118,7 @@ export class RelayEvidence {
       listener_principal: listener.principal,
       listener_key_id: listener.id,
       link_id: link.id,
-      carrier: 'tcp',
+      carrier: link.carrier,
       source_addr: gateway.login.address,
     };
   }

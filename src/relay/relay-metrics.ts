@@ -1,5 +1,6 @@
 import { Counter, Gauge, Histogram } from 'prom-client';
 import { METRIC_PREFIX, type Registry } from '../runtime/index.ts';
+import { UNKNOWN_CARRIER } from './data-link.ts';
 import type { LinkBook } from './link-book.ts';
 import type { LoginBook } from './login-book.ts';
 import type { PipeWorkers } from './workers/pipe-workers.ts';
@@ -25,10 +26,10 @@ export const relayMetrics = (
     labelNames: ['carrier', 'state'],
     registers,
     collect() {
-      const all = links.all();
-      for (const state of linkStates) {
-        this.set({ carrier: 'tcp', state }, all.filter((link) => link.state === state).length);
-      }
+      this.reset();
+      for (const state of linkStates)
+        this.set({ carrier: state === 'joined' ? 'tcp' : UNKNOWN_CARRIER, state }, 0);
+      for (const { carrier = UNKNOWN_CARRIER, state } of links.all()) this.inc({ carrier, state });
     },
   });
   new Gauge({

@@ -1,17 +1,19 @@
 import type { Server as HttpsServer } from 'node:https';
-import type { Socket } from 'node:net';
 import { type AuditLog, AuthFailures } from '../audit/index.ts';
 import type { AgentLogin, ConnectionChange, Control, LiveState } from '../control/index.ts';
-import type { ControlMessage, Side } from '../protocol/index.ts';
+import { type ControlMessage, probeAnswer, type Side } from '../protocol/index.ts';
 import {
   type Clock,
   type CloseReason,
   type Logger,
   type Registry,
+  type ResettableStream,
+  spkiFingerprint,
   type Timer,
   uuidv7,
 } from '../runtime/index.ts';
 import { Acceptor } from './acceptor.ts';
+import { CarrierEndpoint } from './carrier-endpoint.ts';
 import { type Arrival, ControlEndpoint } from './control-endpoint.ts';
 import type { DataLink } from './data-link.ts';
 import { RevocationEnforcement } from './enforcement.ts';
@@ -27,6 +29,7 @@ import { LoginBook } from './login-book.ts';
 import { LoginSession } from './login-session.ts';
 import { Origins } from './origin.ts';
 import { createOwnHttps } from './own-https.ts';
+import { RawSockets } from './raw-sockets.ts';
 import { RelayEvidence } from './relay-evidence.ts';
 import { type RelayMetrics, relayMetrics } from './relay-metrics.ts';
 import { PipeWorkers, type WorkerStatus } from './workers/pipe-workers.ts';
@@ -80,6 +83,8 @@ export class RelayNode {
   readonly #https: HttpsServer;
   readonly #workers: PipeWorkers;
   readonly #selfProbe: SelfProbe;
+  /** Of the certificate that is shown now. */
+  #spki: string;
   #notices: { readonly link: DataLink; readonly reason: CloseReason }[] = [];
   #ticker: Timer | undefined;
   #ticks = 0;
@@ -89,6 +94,7 @@ export class RelayNode {
 
   constructor(options: RelayNodeOptions) {
     this.#options = options;
+    this.#spki = spkiFingerprint(options.tls.cert);
     const { clock, logger, audit, control, namespace, node } = options;
     const { revocations } = control;
     const proxies = new TrustedProxies(options.trustedProxies ?? []);
@@ -147,21 +153,30 @@ export class RelayNode {
     });
     revocations.onRevoked((revocation) => this.#enforcement.enforce(revocation));
     revocations.onConnectionChanged((change) => this.#connectionChanged(change));
-    this.#https = createOwnHttps(options.tls, (request, socket, head) => {
-      this.#endpoint.upgrade(request, socket, head);
-    });
+    const raws = new RawSockets();
     const run = uuidv7(clock);
     const { publicHost: host, publicPorts: ports = [] } = options;
+    const answerProbe = (): string => probeAnswer({ host, run, spki: this.#spki });
+    const carriers = new CarrierEndpoint({
+      raws,
+      probeAnswer: answerProbe,
+      expects: (side, token) => this.#links.expects(side, token),
+      onCarrier: (side, token, carrier, head) => this.carrierArrived(side, token, carrier, head),
+    });
+    this.#https = createOwnHttps(options.tls, {
+      control: (request, socket, head) => this.#endpoint.upgrade(request, socket, head),
+      carrier: (request, socket, head) => carriers.upgrade(request, socket, head),
+    });
     this.#selfProbe = new SelfProbe({ host, ports, run, clock, logger });
     this.#acceptor = new Acceptor({
       listen: options.listen,
       tls: options.tls,
-      node: options.publicHost,
-      run,
+      probeAnswer: answerProbe,
       entrance: new Entrance({ proxies, origins, clock, logger }),
       clock,
       logger,
       https: this.#https,
+      raws,
       onCarrier: (side, token, socket, head) => this.carrierArrived(side, token, socket, head),
     });
     this.live = new RelayLiveState({
@@ -190,6 +205,7 @@ export class RelayNode {
 
   /** Shows another certificate from the next handshake on. */
   useCertificate(tls: { readonly cert: string; readonly key: string }): void {
+    this.#spki = spkiFingerprint(tls.cert);
     this.#https.setSecureContext({ ...tls, minVersion: 'TLSv1.2' });
     this.#acceptor.useCertificate(tls);
   }
@@ -277,7 +293,7 @@ export class RelayNode {
   }
 
   /** A data carrier showed a token to one of the ports; `head` is what was read of it and is to be forwarded. */
-  carrierArrived(side: Side, token: string, socket: Socket, head: Buffer): void {
+  carrierArrived(side: Side, token: string, socket: ResettableStream, head: Buffer): void {
     this.#links.arrive(side, token, socket, head);
   }
 
@@ -330,6 +346,7 @@ export class RelayNode {
         namespace: this.#options.namespace,
         login_id: login.id,
         healthy: this.#fence.admits,
+        tls_spki: this.#spki,
       },
       helloId,
     );

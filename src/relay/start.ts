@@ -1,13 +1,20 @@
 import { readFileSync } from 'node:fs';
 import { createSecureContext } from 'node:tls';
-import { openAuditLog } from '../audit/index.ts';
+import {
+  checkpointMetrics,
+  checkpointsOf,
+  openAuditLog,
+  registerSinkMetrics,
+  sinksOf,
+} from '../audit/index.ts';
 import { openControl } from '../control/index.ts';
+import { controlPorts, portsOf } from '../protocol/index.ts';
 import {
   AppError,
   type Clock,
   createRegistry,
   type Logger,
-  makePrivateDirectory,
+  makeStateDirectory,
   messageOf,
   packageVersion,
   startStatusServer,
@@ -97,7 +104,7 @@ export const startRelay = async (config: RelayConfig, deps: RelayDeps): Promise<
   const tls = readTls(config);
   const opened = new Opened(logger);
   try {
-    makePrivateDirectory(config.state_dir);
+    makeStateDirectory(config.state_dir, 'ERR_RELAY_STATE');
     const registry = createRegistry('relay', { version: packageVersion });
     const audit = await openAuditLog({
       spoolDir: config.audit.spool_dir,
@@ -111,11 +118,16 @@ export const startRelay = async (config: RelayConfig, deps: RelayDeps): Promise<
       },
       database: config.audit.database_url === undefined ? undefined : { url: config.audit.database_url },
       jsonlDir: config.audit.jsonl_dir,
+      sinks: sinksOf(config.audit),
+      trustFile: config.audit.trust_file,
+      checkpoints: checkpointsOf(config.audit),
       maxSpoolBytes: config.audit.max_spool_bytes,
       mode: config.audit.mode,
       clock,
       logger,
     });
+    checkpointMetrics(registry, () => audit.health().checkpoints);
+    registerSinkMetrics(registry, () => audit.health().sinks);
     opened.add('audit log', async () => {
       await audit.flush(AUDIT_FLUSH_MS);
       await audit.close();
@@ -123,14 +135,14 @@ export const startRelay = async (config: RelayConfig, deps: RelayDeps): Promise<
     const { fence_after_seconds: fenceAfterS, cut_after_seconds: cutAfterS } = config.control;
     const fenceAfterMs = fenceAfterS * SECOND_MS;
     const cutAfterMs = cutAfterS === 'never' ? cutAfterS : cutAfterS * SECOND_MS;
-    const publicPorts = [...new Set([config.public.control_port, ...config.public.data_ports])];
+    const publicPorts = portsOf(config.public);
     const control = await openControl({
       databaseUrl: config.control.database_url,
       ...(config.control.listen_url === undefined ? {} : { listenUrl: config.control.listen_url }),
       keyring: config.control.keyring_file,
       namespace: config.namespace,
       resourceHosts: [config.public.host],
-      publicPort: config.public.control_port,
+      publicPort: controlPorts(config.public)[0] ?? 0,
       node: config.node,
       publicAddress: { host: config.public.host, ports: publicPorts },
       stateDirectory: config.state_dir,

@@ -56,8 +56,8 @@ export const isTextSchema = (schema: ZodType): boolean => {
   return definition.type === 'string' || definition.type === 'enum';
 };
 
-/** Levenshtein distance, for suggestions only. */
-const distance = (left: string, right: string): number => {
+/** Insertions, deletions and replacements from one text to the other (Levenshtein), for suggestions only. */
+export const editsBetween = (left: string, right: string): number => {
   let previous = Array.from({ length: right.length + 1 }, (_, index) => index);
   for (let row = 1; row <= left.length; row += 1) {
     const current = [row];
@@ -80,7 +80,7 @@ const distance = (left: string, right: string): number => {
 export const nearestKey = (unknown: string, known: Iterable<string>): string | undefined => {
   let best: { key: string; far: number } | undefined;
   for (const key of known) {
-    const far = distance(unknown.toLowerCase(), key);
+    const far = editsBetween(unknown.toLowerCase(), key);
     if (best === undefined || far < best.far) best = { key, far };
   }
   if (best === undefined || best.far > Math.max(2, Math.floor(unknown.length / 3))) return undefined;

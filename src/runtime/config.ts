@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { accessSync, constants, readFileSync } from 'node:fs';
+import { accessSync, constants, readFileSync, statSync } from 'node:fs';
 import { dirname, isAbsolute, resolve } from 'node:path';
 import {
   type Document,
@@ -12,9 +12,11 @@ import {
   type ParsedNode,
 } from 'yaml';
 import type { ZodType } from 'zod';
-import { innerSchema, isTextSchema, itemSchema, knownKeys, nearestKey } from './config-schema.ts';
+import { innerSchema, isTextSchema, itemSchema, knownKeys } from './config-schema.ts';
 import { environment as processEnvironment } from './environment.ts';
+import { databaseFileProblems } from './database-problem.ts';
 import { AppError, foreignCodeOf, messageOf } from './errors.ts';
+import { schemaProblems, unknownKeyText } from './schema-problems.ts';
 import { terminalText } from './text.ts';
 
 /** A configuration file is read whole; one beyond this is not a configuration file. */
@@ -50,9 +52,19 @@ export interface ReadConfigOptions {
   readonly environment?: Readonly<Record<string, string | undefined>>;
   /** Keys (`tls.cert_file`) whose files must be readable for the configuration to be right. */
   readonly readableFiles?: readonly string[];
+  /** Keys (`audit.database_url`) with database URLs: the files that these name must be readable too. */
+  readonly databaseUrls?: readonly string[];
+  /** Told of what is no problem yet: a file with a key or a secret that others may read. */
+  readonly onWarning?: (warning: ConfigProblem) => void;
   /** The file says everything itself: no variables, no overrides, no `*_file` in place of a value. */
   readonly isSelfContained?: boolean;
 }
+
+/** Permission bits of the group and of everybody else, and all that chmod sets. */
+const OTHERS = 0o077;
+const MODE_BITS = 0o7777;
+/** Keys whose files hold private keys. */
+const PRIVATE_KEY = /^(?!public_)(.*_)?(key|keyring|token)_file$/;
 
 type Path = readonly (string | number)[];
 
@@ -62,11 +74,13 @@ class Reading {
   readonly file: string;
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly isSelfContained: boolean;
+  readonly #onWarning: ReadConfigOptions['onWarning'];
   readonly #lines = new LineCounter();
   readonly #document: Document.Parsed;
 
   constructor(file: string, text: string, options: ReadConfigOptions) {
     this.file = file;
+    this.#onWarning = options.onWarning;
     this.isSelfContained = options.isSelfContained === true;
     this.environment = this.isSelfContained ? {} : (options.environment ?? processEnvironment);
     this.#document = parseDocument(text, {
@@ -78,14 +92,13 @@ class Reading {
     for (const error of this.#document.errors) this.#at(error.pos[0], error.message);
   }
 
-  #at(offset: number | undefined, message: string): void {
+  #place(offset: number | undefined, message: string): ConfigProblem {
     const place = offset === undefined ? { line: 1, col: 1 } : this.#lines.linePos(offset);
-    this.problems.push({
-      file: this.file,
-      line: Math.max(1, place.line),
-      column: Math.max(1, place.col),
-      message,
-    });
+    return { file: this.file, line: Math.max(1, place.line), column: Math.max(1, place.col), message };
+  }
+
+  #at(offset: number | undefined, message: string): void {
+    this.problems.push(this.#place(offset, message));
   }
 
   /** The document as plain values; undefined when it could not be parsed. */
@@ -119,6 +132,19 @@ class Reading {
     this.#at(this.#offsetOf(path, key), path.length === 0 ? message : `${path.join('.')}: ${message}`);
   }
 
+  /** Warns when others than its owner may read a file that only the process should. */
+  warnOfReaders(path: Path, file: string): void {
+    const mode = this.#onWarning === undefined ? 0 : (statSync(file, { throwIfNoEntry: false })?.mode ?? 0);
+    if ((mode & OTHERS) === 0) return;
+    const shown = (mode & MODE_BITS).toString(8).padStart(4, '0');
+    this.#onWarning?.(
+      this.#place(
+        this.#offsetOf(path),
+        `${path.join('.')}: others may read ${file} (mode ${shown}): chmod 600 ${file}`,
+      ),
+    );
+  }
+
   throwProblems(): void {
     if (this.problems.length === 0) return;
     const ordered = [...this.problems].sort(
@@ -150,6 +176,7 @@ const isPathKey = (key: string): boolean => key.endsWith('_file') || key.endsWit
 const readSecret = (reading: Reading, file: string, path: Path): string | undefined => {
   try {
     const bytes = readFileSync(file);
+    reading.warnOfReaders(path, file);
     if (bytes.length > MAX_SECRET_BYTES) {
       reading.problem(path, `${file} has ${bytes.length} bytes, a secret has at most ${MAX_SECRET_BYTES}`);
       return undefined;
@@ -181,16 +208,14 @@ const prepare = (reading: Reading, value: unknown, schema: ZodType | undefined, 
       known?.has(key) === false &&
       known.has(secretKey);
     if (known?.has(key) === false && !isSecret) {
-      const nearest = nearestKey(key, known.keys());
-      const hint =
-        nearest === undefined ? `known here: ${[...known.keys()].join(', ')}` : `did you mean ${nearest}?`;
-      reading.problem(path, `unknown key ${JSON.stringify(key)}; ${hint}`, key);
+      reading.problem(path, unknownKeyText(key, [...known.keys()]), key);
       continue;
     }
     let ready = prepare(reading, entry, known?.get(key) ?? free, below);
     if (typeof ready === 'string' && isPathKey(key) && ready !== '' && !isAbsolute(ready)) {
       ready = resolve(dirname(reading.file), ready);
     }
+    if (typeof ready === 'string' && PRIVATE_KEY.test(key)) reading.warnOfReaders(below, ready);
     if (!isSecret) {
       prepared[key] = ready;
     } else if (secretKey in value) {
@@ -238,35 +263,6 @@ const override = (
   }
 };
 
-interface Issue {
-  readonly code?: string | undefined;
-  readonly path: readonly PropertyKey[];
-  readonly message: string;
-  readonly errors?: readonly (readonly Issue[])[];
-}
-
-/** The option is of another kind than the value: text for a mapping, say. */
-const isOtherKind = (issues: readonly Issue[]): boolean =>
-  issues.some(({ code, path }) => code === 'invalid_type' && path.length === 0);
-
-/** A union's issue is the one of its nearest option. */
-const flatten = (issue: Issue): Issue[] => {
-  if (issue.code !== 'invalid_union' || issue.errors === undefined || issue.errors.length === 0)
-    return [issue];
-  const ranked = [...issue.errors].sort(
-    (left, right) => Number(isOtherKind(left)) - Number(isOtherKind(right)) || left.length - right.length,
-  );
-  const nearest = ranked[0] ?? [];
-  if (nearest.length === 0) return [issue];
-  return nearest.flatMap((inner) => flatten({ ...inner, path: [...issue.path, ...inner.path] }));
-};
-
-const MISSING = /^invalid input: expected (\w+), received undefined$/;
-
-/** zod's message as a lower-case sentence; what is not there is called missing. */
-const sentence = (message: string): string =>
-  (message.charAt(0).toLowerCase() + message.slice(1)).replace(MISSING, 'is missing (expected: $1)');
-
 /**
  * Validates the text of a configuration as if it stood in `file`.
  * Relative paths under keys that end in `_file` or `_dir` are taken from the file's own directory;
@@ -290,20 +286,31 @@ export const parseConfig = <T>(
   override(reading, values, innerSchema(schema), 'SALLYPORT');
   const result = schema.safeParse(values);
   if (!result.success) {
-    for (const issue of (result.error.issues as readonly Issue[]).flatMap(flatten)) {
-      if (issue.code === 'unrecognized_keys') continue;
-      const path = issue.path.map((part) => (typeof part === 'number' ? part : String(part)));
-      reading.problem(path, sentence(issue.message));
+    for (const { isUnknownKey, path, message } of schemaProblems(result.error.issues, schema)) {
+      if (!isUnknownKey) reading.problem(path, message);
     }
   }
   for (const key of options.readableFiles ?? []) requireReadable(reading, values, key.split('.'));
+  for (const key of options.databaseUrls ?? []) requireDatabaseFiles(reading, values, key.split('.'));
   reading.throwProblems();
   return (result as { data: T }).data;
 };
 
-const requireReadable = (reading: Reading, values: unknown, path: readonly string[]): void => {
+const valueAt = (values: unknown, path: readonly string[]): unknown => {
   let value: unknown = values;
   for (const key of path) value = isRecord(value) ? value[key] : undefined;
+  return value;
+};
+
+/** A problem is told at the key, or at the `KEY_file` that stands in for it, or at what is above both. */
+const requireDatabaseFiles = (reading: Reading, values: unknown, path: readonly string[]): void => {
+  const value = valueAt(values, path);
+  if (typeof value !== 'string') return;
+  for (const problem of databaseFileProblems(value)) reading.problem(path, problem);
+};
+
+const requireReadable = (reading: Reading, values: unknown, path: readonly string[]): void => {
+  const value = valueAt(values, path);
   if (typeof value !== 'string') return;
   try {
     accessSync(value, constants.R_OK);

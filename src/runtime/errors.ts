@@ -31,6 +31,18 @@ export const isAppError = (value: unknown, code?: ErrorCode): value is AppError 
 export const messageOf = (thrown: unknown): string =>
   thrown instanceof Error ? thrown.message || thrown.name : String(thrown);
 
+const SYSTEM_REASONS: Readonly<Record<string, string>> = {
+  ENOENT: 'there is none',
+  ENOTDIR: 'it is not a directory',
+  EISDIR: 'it is a directory',
+  EACCES: 'permission denied',
+  EPERM: 'permission denied',
+};
+
+/** Why the system refused a file, for people; the message of everything else. */
+export const reasonOf = (thrown: unknown): string =>
+  SYSTEM_REASONS[foreignCodeOf(thrown) ?? ''] ?? messageOf(thrown);
+
 /** The `code` property that Node and Postgres put on their errors (`ECONNREFUSED`, `23505`), if any. */
 export const foreignCodeOf = (thrown: unknown): string | undefined => {
   if (typeof thrown !== 'object' || thrown === null || !('code' in thrown)) return undefined;

@@ -8,6 +8,10 @@ export const EXIT = {
   usage: 2,
   /** A needed service or tool is out of reach. */
   unreachable: 3,
+  /** Nothing was found wrong, but not everything was looked at. */
+  partial: 4,
+  /** Whoever read the output went away first, as after SIGPIPE: nobody learned the result. */
+  pipeClosed: 141,
 } as const;
 
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];

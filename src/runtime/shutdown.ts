@@ -14,9 +14,14 @@ export interface RunOptions {
   readonly logger: Logger;
   /** Also stop when standard input ends: the parent that holds the other end has gone, however it went. */
   readonly stopWithStdin?: boolean;
+  /** Also stop when the process that started this one is gone, for a parent that holds nothing open (npm). */
+  readonly stopWithParent?: boolean;
   /** Also stop when this settles: something essential of the process itself has ended. */
   readonly ended?: Promise<string>;
 }
+
+/** How often it is looked whether the parent is still the same: nothing tells of its end. */
+const PARENT_POLL_MS = 500;
 
 export type StopCause = 'SIGINT' | 'SIGTERM' | 'parent' | 'ended';
 
@@ -81,6 +86,15 @@ export const runUntilSignal = (options: RunOptions): Promise<ExitCode> => {
       process.stdin.on('end', () => stop('parent'));
       process.stdin.on('close', () => stop('parent'));
       process.stdin.resume();
+    }
+    if (options.stopWithParent === true) {
+      const parent = process.ppid;
+      const watch = clock.every(PARENT_POLL_MS, () => {
+        if (process.ppid === parent) return;
+        watch.cancel();
+        stop('parent');
+      });
+      watch.unref();
     }
     options.ended
       ?.then((why) => stop('ended', why))

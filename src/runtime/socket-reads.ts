@@ -1,4 +1,5 @@
 import { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 
 /** Who takes what a socket reads. */
 export interface ReadTarget {
@@ -20,7 +21,7 @@ interface UserBufferHandle {
   useUserBuffer?(buffer: Buffer): unknown;
 }
 
-type Hooked = Socket & { readonly _handle?: UserBufferHandle | null } & Record<symbol, unknown>;
+type Hooked = Duplex & { readonly _handle?: UserBufferHandle | null } & Record<symbol, unknown>;
 
 const findHooks = (): Hooks | undefined => {
   const symbols = Object.getOwnPropertySymbols(new Socket());
@@ -31,7 +32,7 @@ const findHooks = (): Hooks | undefined => {
 };
 
 const hooks = findHooks();
-const bound = new WeakMap<Socket, SocketReads>();
+const bound = new WeakMap<Duplex, SocketReads>();
 
 /**
  * Reads of a connected socket into buffers of its owner, instead of one that Node allocates for each read. It is what
@@ -40,14 +41,14 @@ const bound = new WeakMap<Socket, SocketReads>();
  */
 export class SocketReads {
   target: ReadTarget | undefined;
-  readonly #socket: Socket;
+  readonly #socket: Duplex;
   #next: Buffer;
 
   /**
    * The one binding of this socket; `undefined` when it has no native handle or this Node does not let it: then there
    * is 'data', as ever. `first` is where the first read goes.
    */
-  static of(socket: Socket, first: Buffer): SocketReads | undefined {
+  static of(socket: Duplex, first: Buffer): SocketReads | undefined {
     const before = bound.get(socket);
     if (before !== undefined) return before;
     const handle = (socket as Hooked)._handle;
@@ -62,7 +63,7 @@ export class SocketReads {
     return reads;
   }
 
-  private constructor(socket: Socket, first: Buffer) {
+  private constructor(socket: Duplex, first: Buffer) {
     this.#socket = socket;
     this.#next = first;
   }

@@ -1,4 +1,4 @@
-import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { BufferPool } from './buffer-pool.ts';
 import { type ReadTarget, SocketReads } from './socket-reads.ts';
 
@@ -21,14 +21,14 @@ export const giveChunk = (chunk: Buffer): void => readBuffers.give(chunk);
  * warm buffers of a pool; one that is not has none, so that idle sockets cost nothing.
  */
 export class SourceReader implements ReadTarget {
-  readonly #socket: Socket;
+  readonly #socket: Duplex;
   readonly #onChunk: (chunk: Buffer) => void;
   readonly #reads: SocketReads | undefined;
   #own: Buffer | undefined;
   #watchesClose = false;
 
   /** Reads from the next `resume` of the socket on. */
-  constructor(socket: Socket, onChunk: (chunk: Buffer) => void) {
+  constructor(socket: Duplex, onChunk: (chunk: Buffer) => void) {
     this.#socket = socket;
     this.#onChunk = onChunk;
     // What the socket had read before comes by 'data' in any case, and first.

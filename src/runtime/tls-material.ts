@@ -41,6 +41,15 @@ export const spkiFingerprint = (certificate: string | Buffer | X509Certificate):
   return spkiOf(parsed.publicKey.export({ type: 'spki', format: 'der' }));
 };
 
+/** Whether text begins, perhaps after other lines, with a certificate in PEM. */
+export const holdsCertificate = (pem: string): boolean => {
+  try {
+    return new X509Certificate(pem).raw.length > 0;
+  } catch {
+    return false;
+  }
+};
+
 const newKeys = (): Promise<webcrypto.CryptoKeyPair> =>
   webcrypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify']);
 

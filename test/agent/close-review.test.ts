@@ -1,27 +1,30 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { reviewClosing } from '../../src/agent/close-review.ts';
+import { reviewActivation } from '../../src/agent/close-review.ts';
 import { type LiveStream, LiveStreams } from '../../src/agent/live-streams.ts';
+import { Turns } from '../../src/agent/turns.ts';
 import type { Decider, Decision, PolicyInputBase } from '../../src/policy/index.ts';
+import { systemClock } from '../../src/runtime/index.ts';
 
 const ADDRESS = '10.1.2.3';
 const candidate = {} as Decider;
 
 /** What a candidate would close of so many live streams, of which some are answered so. */
-const review = (
+const review = async (
   live: number,
   denied: number,
   options: { readonly percent?: number; readonly answer?: Partial<Decision> } = {},
-): ReturnType<typeof reviewClosing> => {
+): ReturnType<typeof reviewActivation> => {
   const streams = new LiveStreams();
   for (let index = 0; index < live; index += 1) {
     const base = { connection: { name: index < denied ? 'closed' : 'kept' } } as PolicyInputBase;
     streams.add({ base, addresses: [ADDRESS] } as unknown as LiveStream);
   }
   const allowed = { allow: true, allowed_addresses: [ADDRESS] };
-  return reviewClosing(
+  const reviewed = await reviewActivation(
     {
       streams,
+      turns: new Turns(systemClock),
       maxClosePercent: options.percent ?? 20,
       decide: (decider, base) => {
         assert.equal(decider, candidate);
@@ -31,6 +34,8 @@ const review = (
     },
     candidate,
   );
+  for (const { base, wouldClose } of streams) assert.equal(wouldClose, base.connection.name === 'closed');
+  return reviewed;
 };
 
 test('more than 10 streams and more than 20 percent of them are held', async () => {

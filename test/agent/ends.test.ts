@@ -111,9 +111,16 @@ test('a bundle that forbids a connection cuts its live streams and refuses new o
   assert.equal(await end, 'ECONNRESET');
   const close = await audit.until('stream.close');
   assert.equal(close.data.reason, 'policy_changed');
+  const cut = await audit.until('stream.decision', ({ data }) => !data.allow);
+  assert.equal(cut.subject.stream_id, close.subject.stream_id);
+  assert.equal(cut.data.recheck, true, 'what was open already was cut');
   assert.equal(await resetOf(dial(t, listen)), 'ECONNRESET');
-  const denial = await audit.until('stream.decision', ({ data }) => data.reason === 'policy_denied');
-  assert.equal(denial.data.decided_by, 'policy');
+  const denial = await audit.until(
+    'stream.decision',
+    ({ data, subject }) => !data.allow && subject.stream_id !== cut.subject.stream_id,
+  );
+  assert.deepEqual([denial.data.decided_by, denial.data.reason], ['policy', 'policy_denied']);
+  assert.equal(denial.data.recheck, undefined, 'what never opened was refused');
   const status = await statusOf(started.agent);
   const failures = status['failures'] as { reason: string; stream_id: string }[];
   assert.equal(failures[0]?.reason, 'policy_denied');
@@ -203,6 +210,29 @@ test('a draining agent lets streams finish, opens none, and leaves', DEADLINE, a
   await started.agent.close();
   assert.equal(audit.events.at(-1)?.type, 'agent.stopped');
 });
+
+test(
+  'a gateway that leaves in good order says so: its links end gateway_shutdown, counted alike',
+  DEADLINE,
+  async (t) => {
+    const audit = new MemoryAudit();
+    const { relay, listen, gateway } = await startEnds(t, echoTo, { agent: { deps: { audit } } });
+    const socket = await openStream(t, listen);
+    const end = readToEnd(socket);
+    const drained = gateway.drain();
+    socket.end('z');
+    assert.equal((await end).bytes.toString(), 'z');
+    await drained;
+    await gateway.close();
+    const { subject, data } = await audit.until('link.closed');
+    assert.equal(data.reason, 'gateway_shutdown');
+    const seen = await relay.audit.until(
+      ({ type, subject: of }) => type === 'link.closed' && of.link_id === subject.link_id,
+    );
+    const { bytes_up: up, bytes_down: down } = seen.data as typeof data;
+    assert.deepEqual([up, down], [data.bytes_up, data.bytes_down]);
+  },
+);
 
 test('a connection that is deleted loses its streams', DEADLINE, async (t) => {
   const audit = new MemoryAudit();

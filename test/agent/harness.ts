@@ -277,6 +277,7 @@ export const makeHarness = (options: HarnessOptions = {}): Harness => {
   const time = policyTimeIn('UTC');
   const opener = new Opener({
     agentName: 'agent-1',
+    onDecided: () => undefined,
     clock,
     wheel,
     logger: silentLogger,
@@ -304,8 +305,9 @@ export const makeHarness = (options: HarnessOptions = {}): Harness => {
       creditStalls: () => 0,
       decisionQueue: () => 0,
       isBundleHeld: () => false,
+      shadowState: () => 'off',
       bundleAgeMs: () => undefined,
-      audit: () => ({ spoolBytes: 0, oldestSeconds: 0, dropped: 0 }),
+      audit: () => ({ spoolBytes: 0, oldestSeconds: 0, dropped: 0, shareRefusals: 0, noteFailures: 0 }),
     }),
     denials: new DenialGate(clock),
     limits: () => ({ openTimeoutMs: 15_000, connectTimeoutMs: 5_000 }),

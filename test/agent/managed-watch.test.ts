@@ -34,7 +34,8 @@ test('a change ends what it does not allow in its own tick, the evidence first',
     audit: {
       note: (event) => {
         const id = event.subject.stream_id;
-        harness.trace.add(`note ${event.type}${id === undefined ? '' : ` ${id}`}`);
+        const recheck = event.type === 'stream.decision' && event.data.recheck === true ? ' re-check' : '';
+        harness.trace.add(`note ${event.type}${id === undefined ? '' : ` ${id}`}${recheck}`);
       },
     },
     logger: silentLogger,
@@ -52,7 +53,7 @@ test('a change ends what it does not allow in its own tick, the evidence first',
   const after = ManagedSettings.inForce(parseManaged('relays: [relay.test]', 'f'), SHA);
   change?.({ before: ManagedSettings.absent, after });
   // Nothing was awaited since the change.
-  assert.deepEqual(lines.slice(0, 2), ['note managed.changed', 'note stream.decision goes']);
+  assert.deepEqual(lines.slice(0, 2), ['note managed.changed', 'note stream.decision goes re-check']);
   assert.deepEqual(
     [...harness.streams].map(({ id }) => id),
     ['stays'],

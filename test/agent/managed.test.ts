@@ -1,20 +1,28 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
+import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { askToActivate } from '../../src/agent/activate-requests.ts';
+import { ALWAYS_CLOSED } from '../../src/agent/close-review.ts';
 import type { AuditEventInput } from '../../src/audit/index.ts';
 import { openDataLink } from '../../src/protocol/index.ts';
+import { systemClock } from '../../src/runtime/index.ts';
 import { eventually } from '../support/eventually.ts';
 import { managedPlace } from '../support/managed-place.ts';
+import { giving, scriptedServer } from '../support/scripted-server.ts';
 import { dial, listen as listenFor, readToEnd } from '../support/sockets.ts';
 import type { Relay } from '../relay/relay-fixture.ts';
 import {
+  CONNECTION,
   startEnds,
   startTestAgent,
   startTestGateway,
   startTestRelay,
   statusOf,
   untilReady,
+  writeBundle,
 } from './ends-fixture.ts';
 import { MemoryAudit } from './memory-audit.ts';
 
@@ -76,6 +84,7 @@ test('without managed settings the status says that nothing is restricted', DEAD
     path: place.location.path,
     state: 'absent',
     note: 'there are no managed settings: nothing is restricted by them',
+    since: null,
     settings: null,
     bars: null,
     awaiting_restart: [],
@@ -300,13 +309,114 @@ test('a required bundle replaces that of agent.yaml, and its grants', DEADLINE, 
     config: { policy: own },
   });
   await untilReady(agent);
-  // One that is required later is taken with a restart; until then nothing decides.
-  place.put('bundle: {file: /etc/sallyport/other.tar.gz}\n');
+  // One that is required later and not there ends everything until it is.
+  const other = join(place.directory, 'other.tar.gz');
+  place.put(`bundle: {file: ${other}}\n`);
   await agent.reload(config);
-  assert.match(await notReady(agent), /managed settings refuse everything: bundle_source/);
+  assert.match(await notReady(agent), /no policy bundle is active: ENOENT/);
   const denied = await audit.until('publish.decision', ({ data }) => !data.allow);
-  assert.equal(denied.data.decided_by, 'managed');
+  assert.deepEqual([denied.data.decided_by, denied.data.reasons?.[0]?.code], ['engine', 'bundle_untrusted']);
+  writeBundle(other, first.target.port);
+  await agent.reload(config);
+  await untilReady(agent);
 });
+
+test(
+  'a bundle that is required while streams are live: those it allows lose nothing',
+  DEADLINE,
+  async (t) => {
+    const { audit, put, listen, target, place } = await startManaged(t);
+    const socket = await openStream(t, listen);
+    const file = join(place.directory, 'required.tar.gz');
+    writeBundle(file, target.port, { sequence: 1 });
+    await put(`bundle: {file: ${file}}\n`);
+    const activated = await audit.until('bundle.activated', ({ data }) => data.source === file);
+    assert.equal(activated.data.reason, 'activated');
+    await echoes(socket);
+    await echoes(await openStream(t, listen));
+    assert.deepEqual(audit.of('unpublish'), [], 'the connection stays published');
+    const end = readToEnd(socket);
+    writeBundle(file, target.port, { sequence: 2, forbidden: [CONNECTION] });
+    assert.equal((await end).how, 'ECONNRESET', 'and the file is watched from then on');
+    assert.equal((await audit.until('stream.close')).data.reason, 'policy_changed');
+  },
+);
+
+test(
+  'a required bundle that would close many streams is held: they go on, new ones are refused',
+  DEADLINE,
+  async (t) => {
+    const { audit, put, listen, target, place, agent, config } = await startManaged(t);
+    const sockets = await Promise.all(Array.from({ length: ALWAYS_CLOSED + 1 }, () => openStream(t, listen)));
+    const file = join(place.directory, 'required.tar.gz');
+    writeBundle(file, target.port, { sequence: 1, forbidden: [CONNECTION] });
+    await put(`bundle: {file: ${file}}\n`);
+    const held = await audit.until('bundle.held');
+    assert.deepEqual([held.data.would_close, held.data.source], [sockets.length, file]);
+    await Promise.all(sockets.map(echoes));
+    const dialled = target.sockets.length;
+    assert.notEqual((await readToEnd(dial(t, listen))).how, 'fin');
+    assert.equal(
+      target.sockets.length,
+      dialled,
+      'nothing is dialled by a bundle that is not the required one',
+    );
+    const denied = await audit.until('stream.decision', ({ data }) => !data.allow);
+    assert.deepEqual(denied.data.reasons, [{ code: 'managed_denied', args: { detail: 'bundle_source' } }]);
+    assert.match(await notReady(agent), /bundle_source: .*is held/);
+    const { held: shown } = (await statusOf(agent))['policy'] as { held: { id: string } };
+    const ends = sockets.map((socket) => readToEnd(socket));
+    askToActivate(config.state_dir, shown.id, 'SEC-1', systemClock);
+    for (const { how } of await Promise.all(ends)) assert.equal(how, 'ECONNRESET');
+    assert.equal((await audit.until('stream.close')).data.reason, 'policy_changed');
+  },
+);
+
+test(
+  'the bundle server of agent.yaml is asked no more under a required bundle, and again without it',
+  DEADLINE,
+  async (t) => {
+    const server = await scriptedServer(t);
+    const place = managedPlace(t);
+    const audit = new MemoryAudit();
+    const target = await listenFor(t, echoTo);
+    const relay = await startTestRelay(t, target.port);
+    const file = join(place.directory, 'required.tar.gz');
+    writeBundle(file, target.port, { sequence: 2 });
+    const bytes = readFileSync(file);
+    server.answer(giving(bytes, '"one"'));
+    const policy = {
+      bundle_url: server.url,
+      bundle_service: { min_delay_seconds: 0.02, max_delay_seconds: 0.04 },
+      require_signed: false,
+    };
+    const { agent, config } = await startTestAgent(t, relay, target.port, {
+      deps: { audit, managedLocation: place.location },
+      config: { policy },
+    });
+    await untilReady(agent);
+    const sourceOf = async (): Promise<unknown> =>
+      ((await statusOf(agent))['policy'] as { source: { kind: string } }).source.kind;
+    place.put(`bundle: {file: ${file}}\n`);
+    await agent.reload(config);
+    await audit.until('bundle.activated', ({ data }) => data.source === file);
+    assert.equal(await sourceOf(), 'file');
+    const asked = server.requests.length;
+    server.answer((_request, response) => response.writeHead(503).end());
+    await agent.reload(config);
+    assert.equal(server.requests.length, asked);
+    server.answer(giving(bytes, '"one"'));
+    place.remove();
+    await agent.reload(config);
+    await audit.until(
+      'bundle.activated',
+      ({ data }) => data.source === server.url && data.bundle?.sequence === 2,
+    );
+    await eventually('the server is asked', () => (server.requests.length > asked ? true : undefined));
+    assert.equal(await sourceOf(), 'url');
+    await untilReady(agent);
+  },
+);
 
 test('a lower sequence than the minimum decides nothing, live streams included', DEADLINE, async (t) => {
   const { audit, put, listen } = await startManaged(t);

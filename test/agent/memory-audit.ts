@@ -52,10 +52,14 @@ export class MemoryAudit implements AuditLog {
       unacknowledged_batches: 0,
       oldest_unacknowledged_seconds: 0,
       dropped: 0,
+      share_refusals: 0,
+      over_share: [],
       note_failures: 0,
       spool: this.isAvailable ? 'ok' : 'failed',
       database: 'none',
       mode: 'enforced',
+      sink_held_bytes: 0,
+      sinks: [],
       refused_chains: 0,
     };
   }

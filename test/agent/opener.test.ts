@@ -2,7 +2,9 @@ import assert from 'node:assert/strict';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { test } from 'node:test';
 import { ManagedSettings, parseManaged } from '../../src/policy/index.ts';
-import { AppError } from '../../src/runtime/index.ts';
+import { CONNECTION_ATTEMPT_DELAY_MS } from '../../src/agent/dialler.ts';
+import { ANSWER_KEPT_MS } from '../../src/agent/resolver.ts';
+import { AppError, DEFAULT_WHEEL_TICK_MS } from '../../src/runtime/index.ts';
 import { ADDRESS, allow, deny, FakeIncoming, makeHarness, openOne, PORT } from './harness.ts';
 
 const dialled = (lines: readonly string[]): string[] => lines.filter((line) => line.startsWith('connect'));
@@ -213,6 +215,38 @@ test('only addresses that were evaluated and allowed are dialled, in their order
   assert.equal(harness.streams.count, 0);
 });
 
+test('addresses are raced, and the evidence names the one that won', async () => {
+  const harness = makeHarness({
+    host: 'db.test',
+    lookup: () => Promise.resolve(['10.0.0.1', '10.0.0.2']),
+  });
+  harness.isReachable = false;
+  const incoming = new FakeIncoming(harness.trace);
+  harness.opener.open(incoming, harness.link);
+  await harness.trace.until('connect 10.0.0.1');
+  harness.clock.advance(CONNECTION_ATTEMPT_DELAY_MS + DEFAULT_WHEEL_TICK_MS);
+  assert.equal(harness.sockets.length, 2);
+  harness.sockets[1]?.emit('connect');
+  assert.equal(harness.sockets[0]?.destroyed, true);
+  assert.deepEqual(
+    [...harness.streams].map(({ addresses }) => addresses),
+    [['10.0.0.2']],
+  );
+  incoming.end('client_fin');
+  assert.equal(harness.events.at(-1)?.subject.target_addr, '10.0.0.2');
+});
+
+test('a name that comes to mean a forbidden address is asked again, and not dialled', async () => {
+  let answer = ['10.0.0.1'];
+  const harness = makeHarness({ host: 'db.test', lookup: () => Promise.resolve(answer) });
+  await openOne(harness);
+  answer = ['169.254.169.254'];
+  harness.clock.advance(ANSWER_KEPT_MS + 1);
+  const incoming = await openOne(harness, { id: 'stream-2' });
+  assert.equal(incoming.refusal?.code, 'guard_denied');
+  assert.deepEqual(dialled(harness.trace.lines), [`connect 10.0.0.1:${PORT}`]);
+});
+
 test('a target that does not answer is target_timeout after the connect timeout', async () => {
   const harness = makeHarness();
   harness.isReachable = false;
@@ -364,6 +398,21 @@ test('identical denials beyond the stated number are counted, not written one by
   await openOne(harness, { id: 'stream-later' });
   const last = harness.events.at(-1);
   assert.equal(last?.type === 'stream.decision' && last.data.count, 11);
+});
+
+test('streams that fail alike again and again are counted, not written one by one', async () => {
+  const harness = makeHarness();
+  harness.audit.record = () => Promise.reject(new AppError('ERR_AUDIT_OVER_SHARE', 'the share is used up'));
+  for (let index = 0; index < 60; index += 1) {
+    const incoming = await openOne(harness, { id: `stream-${index}` });
+    assert.deepEqual(incoming.refusal, { code: 'audit_unavailable', movable: true });
+  }
+  assert.equal(harness.events.filter(({ type }) => type === 'stream.refused').length, 50);
+  harness.clock.advance(10_000);
+  harness.opener.flushDenials(false);
+  const last = harness.events.at(-1);
+  assert.equal(last?.type === 'stream.refused' && last.data.count, 10);
+  assert.equal(last?.type === 'stream.refused' && last.data.detail, 'the share is used up');
 });
 
 test('denials held back are written with their count when no other comes', async () => {

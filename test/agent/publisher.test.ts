@@ -83,6 +83,7 @@ const makeRig = (): Rig => {
       }),
       usage: () => ({ connection: { streams: 0 }, agent: { streams: 0 } }),
       pinned: () => rig.pin,
+      onDecided: () => undefined,
       revoked: () => rig.revoked,
       onOffered: () => undefined,
       port: () => ({
@@ -154,6 +155,13 @@ test('a bundle that no longer allows it takes it back, with an event', async () 
   await rig.trace.until('unpublish db');
   assert.equal(target(rig), undefined);
   assert.equal(rig.audit.of('unpublish')[0]?.data.reason, 'policy_denied');
+  assert.deepEqual(
+    rig.audit.of('publish.decision').map(({ data }) => [data.allow, data.recheck]),
+    [
+      [true, undefined],
+      [false, true],
+    ],
+  );
 });
 
 test('a decision of a bundle that is gone already publishes nothing; the new one decides', async () => {

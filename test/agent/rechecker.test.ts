@@ -3,7 +3,8 @@ import { test } from 'node:test';
 import type { LiveStream } from '../../src/agent/live-streams.ts';
 import { RECHECK_BATCH, Rechecker } from '../../src/agent/rechecker.ts';
 import type { Decision, PolicyInputBase } from '../../src/policy/index.ts';
-import { silentLogger } from '../../src/runtime/index.ts';
+import { Turns } from '../../src/agent/turns.ts';
+import { silentLogger, systemClock } from '../../src/runtime/index.ts';
 import { allow, deny, type FakeIncoming, type Harness, makeHarness, openOne } from './harness.ts';
 
 interface Rig {
@@ -40,6 +41,7 @@ const makeRig = (): Rig => {
         },
       },
       streams: harness.streams,
+      turns: new Turns(systemClock),
       logger: silentLogger,
       refresh: (base) => ({ ...base, time: { ...base.time, unix_ms: 42 } }),
       onKept: (stream) => kept.push(stream),
@@ -94,6 +96,27 @@ test('a denied stream is cut with the reason, after its evidence', async () => {
   }
 });
 
+test('the detail of a cut says which rule held before, and whether bundle or grants changed', async () => {
+  const bundle = { sha256: 'a'.repeat(64), revision: 'r', sequence: 7, grants_sha256: 'b'.repeat(64) };
+  for (const [now, expected] of [
+    [bundle, /: rule 'hours' let it in .*; neither bundle nor grants changed$/],
+    [{ ...bundle, grants_sha256: 'c'.repeat(64) }, /; the grants file changed$/],
+    [{ ...bundle, sha256: 'd'.repeat(64), sequence: 8 }, /; the bundle changed, to sequence 8$/],
+  ] as const) {
+    const rig = makeRig();
+    await openOne(rig.harness);
+    rig.answer = (base) => Promise.resolve(allow(base, 2, { rule: 'hours', bundle }));
+    rig.rechecker.addAll();
+    await rig.rechecker.whenDone();
+    let detail = '';
+    for (const live of rig.harness.streams) live.cut = (_reason, text) => void (detail = text ?? '');
+    rig.answer = (base) => Promise.resolve(deny(base, 2, { bundle: now }));
+    rig.rechecker.addAll();
+    await rig.rechecker.whenDone();
+    assert.match(detail, expected);
+  }
+});
+
 test('an allow that no longer holds for the address in use is a deny', async () => {
   const rig = makeRig();
   await openOne(rig.harness);
@@ -135,11 +158,41 @@ test('an engine that recovers in time costs no stream', async () => {
 
 test('streams are evaluated in batches, one batch at a time', async () => {
   const rig = makeRig();
-  await openMany(rig.harness, 250);
+  const sizes = [RECHECK_BATCH, RECHECK_BATCH, RECHECK_BATCH / 2];
+  await openMany(rig.harness, 2.5 * RECHECK_BATCH);
+  let asked: (() => void)[] = [];
+  // Nothing is answered before its whole batch was asked for.
+  rig.answer = (base) =>
+    new Promise((resolve) => {
+      asked.push(() => resolve(allow(base, 2)));
+      if (asked.length < (sizes[0] ?? 0)) return;
+      sizes.shift();
+      const batch = asked;
+      asked = [];
+      for (const answer of batch) answer();
+    });
   rig.rechecker.addAll();
   await rig.rechecker.whenDone();
+  assert.deepEqual(sizes, []);
   assert.equal(rig.mostAtOnce, RECHECK_BATCH);
   assert.equal(rig.kept.length, 250);
+});
+
+test('what the review of an activation would close is evaluated before what stays', async () => {
+  const rig = makeRig();
+  await openMany(rig.harness, 3 * RECHECK_BATCH);
+  const asked: string[] = [];
+  rig.answer = (base) => {
+    asked.push(base.stream?.id ?? '');
+    return Promise.resolve(allow(base, 2));
+  };
+  const doomed = [...rig.harness.streams].slice(-2);
+  for (const stream of doomed) stream.wouldClose = true;
+  rig.rechecker.addAll();
+  await rig.rechecker.whenDone();
+  assert.deepEqual(asked.slice(0, 2), ['s298', 's299']);
+  assert.equal(new Set(asked).size, 3 * RECHECK_BATCH);
+  assert.ok(doomed.every(({ wouldClose }) => !wouldClose));
 });
 
 test('a change while a batch is under way asks that batch again', async () => {

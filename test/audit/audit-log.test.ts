@@ -10,6 +10,7 @@ import { eventually } from '../support/eventually.ts';
 import { startPostgres, type TestPostgres } from '../support/postgres.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { auditDatabase, decision, ending, openLog, rowsOf, streamId, tamper } from './audit-fixture.ts';
+import { verifyTwice } from './both-verifiers.ts';
 
 let server: TestPostgres;
 before(async () => {
@@ -243,8 +244,7 @@ test('poison in every field blocks nothing', async (t) => {
   assert.equal(count?.events, sent);
   assert.ok(count.set_aside > 0);
   assert.equal(count.not_projected, 0);
-  const { verifyAudit } = await import('../../src/audit/index.ts');
-  const report = await verifyAudit({ databaseUrl: owner, columns: true });
+  const report = await verifyTwice({ databaseUrl: owner, columns: true });
   assert.deepEqual(
     report.findings.map((finding) => finding.kind),
     ['no_anchor'],
@@ -327,7 +327,7 @@ test('restarts continue the chain, and streams that a kill -9 cut are closed as 
   const directory = temporaryDirectory(t);
   const child = spawn(
     process.execPath,
-    ['--import', 'tsx', fileURLToPath(new URL('./writing-process.ts', import.meta.url)), directory, writer],
+    [fileURLToPath(new URL('./writing-process.js', import.meta.url)), directory, writer],
     { stdio: ['ignore', 'pipe', 'inherit'] },
   );
   const recorded: string[] = [];
@@ -357,8 +357,7 @@ test('restarts continue the chain, and streams that a kill -9 cut are closed as 
     "select count(*)::int as n from audit.streams where close_reason = 'agent_lost'",
   );
   assert.equal(lost?.n, rows.length);
-  const { verifyAudit } = await import('../../src/audit/index.ts');
-  const report = await verifyAudit({ databaseUrl: owner, columns: true });
+  const report = await verifyTwice({ databaseUrl: owner, columns: true });
   assert.deepEqual(
     report.findings.map((finding) => finding.kind),
     ['no_anchor'],

@@ -79,10 +79,47 @@ const examples: { readonly [T in EventType]: Vector<T> } = {
     { ...actor, identity_id: 'i-1' },
     { reason: 'stolen', revocation_id: 'r-2' },
   ],
-  'bundle.activated': [{}, { bundle, previous: { ...bundle, sequence: 6 } }],
-  'bundle.held': [{}, { bundle, reason: 'max_close', would_close: 31 }],
-  'bundle.rejected': [{}, { reason: 'signature_invalid', detail: 'no key signed it' }],
-  'policy.shadow': [{ stream_id: streamId(2) }, { allow: false, decided_by: 'policy', shadow: true, bundle }],
+  'bundle.activated': [
+    {},
+    {
+      bundle: { ...bundle, grants_sha256: 'dc'.repeat(32) },
+      previous: { ...bundle, sequence: 6 },
+      signed_by: 'policy-1',
+      generation: 2,
+      source: 'https://bundles.example.com/warehouse/bundle.tar.gz',
+      reason: 'activated',
+    },
+  ],
+  'bundle.held': [
+    {},
+    {
+      bundle,
+      signed_by: 'policy-1',
+      source: '/etc/sallyport/b.tar.gz',
+      reason: 'max_close',
+      would_close: 31,
+    },
+  ],
+  'bundle.rejected': [
+    {},
+    { reason: 'ERR_POLICY_SIGNATURE', detail: 'no key signed it', source: '/etc/sallyport/b.tar.gz' },
+  ],
+  'policy.shadow': [
+    { stream_id: streamId(2) },
+    {
+      shadow: true,
+      difference: 'would_deny',
+      action: 'stream',
+      allow: false,
+      decided_by: 'policy',
+      rule: null,
+      reasons: [{ code: 'no_rule', args: {} }],
+      bundle: { ...bundle, sequence: 8 },
+      active: { allow: true, decided_by: 'policy', rule: 'orders-app', reasons: [], bundle },
+      decision_id: streamId(3),
+      count: 4,
+    },
+  ],
   'policy.error': [{}, { code: 'policy_timeout', bundle, count: 2 }],
   'managed.changed': [{}, { managed_sha256: 'cd'.repeat(32) }],
   'managed.refused': [{}, { reason: 'writable by others' }],
@@ -96,10 +133,25 @@ const examples: { readonly [T in EventType]: Vector<T> } = {
       unacknowledged: 1,
       dropped: 0,
       head: { chain: streamId(9), batch: 3, seal: 'ef'.repeat(32) },
+      heads: [{ chain: streamId(10), batch: 7, seal: 'cd'.repeat(32) }],
+      heads_omitted: 2,
     },
   ],
   'audit.retained': [actor, { partitions: ['event_20250101'], before: '2025-01-02T00:00:00Z' }],
-  'audit.exported': [actor, { format: 'jsonl', rows: 10 }],
+  'audit.exported': [
+    { actor: 'auditor_1', client_addr: '203.0.113.9' },
+    {
+      export_id: streamId(11),
+      stage: 'ended',
+      format: 'jsonl',
+      from: '2026-01-01T00:00:00.000Z',
+      output: 'export-2026-01',
+      rows: 10,
+      bytes: 5120,
+      sha256: 'ef'.repeat(32),
+      signer: 's_0123456789abcdef0123',
+    },
+  ],
   'signer.added': [actor, { ...signer, name: 'agent-1' }],
   'signer.rotated': [actor, { ...signer, previous_signer: 's_ffffffffffffffffffff' }],
   'admin.action': [actor, { action: 'token.created', detail: { role: 'auditor', token: 'never kept' } }],
@@ -112,3 +164,11 @@ export const VECTOR_AT_MS = Date.UTC(2026, 0, 2, 3, 4, 5, 678);
 export const VECTORS: readonly AuditEventInput[] = Object.entries(examples).map(
   ([type, [subject, data]]) => ({ type, at_ms: VECTOR_AT_MS, subject, data }) as AuditEventInput,
 );
+
+/** A re-check that denies an open stream: the second vector of `stream.decision`. */
+export const RECHECK_VECTOR: AuditEventInput = {
+  type: 'stream.decision',
+  at_ms: VECTOR_AT_MS,
+  subject: decision(1).subject,
+  data: { ...(decision(1, false).data as EventData['stream.decision']), recheck: true },
+};

@@ -10,7 +10,9 @@ import { signerOf } from '../../src/audit/seal/audit-key.ts';
 import { leafHash, merkleRoot } from '../../src/audit/seal/merkle.ts';
 import { sealDigest, signSeal } from '../../src/audit/seal/seal.ts';
 import { record, RECORD, writeEventRecord } from '../../src/audit/spool/record.ts';
-import { VECTOR_AT_MS, VECTOR_CHAIN, VECTOR_ID, VECTORS } from './event-vectors.ts';
+import { checkpointLine } from '../../src/audit/checkpoint/checkpoint.ts';
+import { checkpointVectors } from './checkpoint-vector.ts';
+import { RECHECK_VECTOR, VECTOR_AT_MS, VECTOR_CHAIN, VECTOR_ID, VECTORS } from './event-vectors.ts';
 
 const page = readFileSync(fileURLToPath(new URL('../../docs/audit-format.md', import.meta.url)), 'utf8');
 
@@ -45,8 +47,14 @@ test('each event type has its vector in docs/audit-format.md, bytes and leaf', (
   }
 });
 
+test('a denial at a re-check has its own vector', () => {
+  const text = eventText(RECHECK_VECTOR, VECTOR_ID, VECTOR_AT_MS, context);
+  const leaf = leafHash(Buffer.from(text)).toString('hex');
+  assert.ok(page.includes(`\n${text}\n\`\`\`\nleaf \`${leaf}\``), `${text}\n${leaf}`);
+});
+
 test('the vectors fit their schemas', () => {
-  for (const input of VECTORS) {
+  for (const input of [...VECTORS, RECHECK_VECTOR]) {
     eventDataSchemas[input.type].parse(input.data);
     subjectSchema.parse(input.subject);
   }
@@ -60,14 +68,15 @@ const testKey = createPrivateKey({
 });
 const PUBLIC_KEY = '8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c';
 
+const key = {
+  signer: signerOf(PUBLIC_KEY),
+  publicKey: PUBLIC_KEY,
+  sign: (message: Uint8Array) => sign(null, message, testKey),
+};
+
 test('the Merkle root, seal and signature of the page are those of the code', () => {
   const leaves = texts.slice(0, 3).map((text) => leafHash(Buffer.from(text)));
   const root = merkleRoot(leaves).toString('hex');
-  const key = {
-    signer: signerOf(PUBLIC_KEY),
-    publicKey: PUBLIC_KEY,
-    sign: (m: Uint8Array) => sign(null, m, testKey),
-  };
   const signed = signSeal(
     {
       v: 1,
@@ -98,6 +107,13 @@ test('the Merkle root, seal and signature of the page are those of the code', ()
     assert.ok(page.includes(value), `the page lacks ${value}`);
   }
   assert.ok(page.includes(createHash('sha256').digest('hex')));
+});
+
+test('the checkpoints of the page are those of the code', () => {
+  for (const signed of checkpointVectors(key)) {
+    assert.ok(page.includes(`\n${checkpointLine(signed)}\n`), checkpointLine(signed));
+    assert.ok(page.includes(signed.digest.toString('hex')), signed.digest.toString('hex'));
+  }
 });
 
 test('the spool records of the page are those of the code', () => {

@@ -4,19 +4,34 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import {
+  type AuditEventInput,
   AuditReader,
   ensureReaderRole,
   findNamedQuery,
   followEvents,
   NAMED_QUERIES,
+  type GivenValues,
+  type QueryResult,
   type Row,
   runNamedQuery,
   showStream,
+  standaloneSql,
+  viewColumns,
 } from '../../src/audit/index.ts';
 import { systemClock } from '../../src/runtime/index.ts';
 import { eventually } from '../support/eventually.ts';
 import { startPostgres, type TestPostgres } from '../support/postgres.ts';
-import { auditDatabase, decision, ending, openLog, streamId, TEST_PASSWORD, urlAs } from './audit-fixture.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
+import {
+  auditDatabase,
+  decision,
+  ending,
+  openLog,
+  rowsOf,
+  streamId,
+  TEST_PASSWORD,
+  urlAs,
+} from './audit-fixture.ts';
 
 let server: TestPostgres;
 let reader: AuditReader;
@@ -81,88 +96,68 @@ after(async () => {
   await server.stop();
 });
 
-const answers: Readonly<
-  Record<string, { given?: Record<string, string>; check: (rows: readonly Row[]) => void }>
-> = {
-  'target-access': { given: { target: 'sql01.corp.example' }, check: (rows) => assert.equal(rows.length, 3) },
-  'out-of-hours': {
-    given: { to: '2026-06-02T00:00:00Z' },
-    check: (rows) =>
-      assert.deepEqual(
-        rows.map((row) => row.stream_id),
-        [streamId(1)],
-      ),
-  },
-  'key-history': { given: { key: KEY }, check: (rows) => assert.equal(rows.length, 8) },
-  denials: {
-    check: (rows) =>
-      assert.deepEqual(
-        rows.map((row) => [row.reason, row.denials]),
-        [['no_stream_rule', '1']],
-      ),
-  },
-  'first-pairs': { given: { from: '-infinity' }, check: (rows) => assert.equal(rows.length, 1) },
-  'revocation-cuts': {
-    check: (rows) =>
-      assert.deepEqual([rows[0]?.reason, rows[0]?.slowest_ms, rows[0]?.streams_recorded], ['leaked', 12, 1]),
-  },
-  'key-changes': {
-    check: (rows) =>
-      assert.deepEqual(
-        rows.map((row) => [row.type, row.actor]),
-        [['key.revoked', 't_1']],
-      ),
-  },
-  'slot-usage': {
-    check: (rows) =>
-      assert.deepEqual(
-        rows.map((row) => [row.key_slot, row.allowed, row.denied]),
-        [['primary', 3, 1]],
-      ),
-  },
-  'bundle-at': { given: { agent: 'agent-1' }, check: (rows) => assert.equal(rows[0]?.bundle_sequence, 7) },
-  'top-talkers': {
-    check: (rows) => assert.deepEqual([rows[0]?.principal, rows[0]?.bytes_down], ['orders-app', '2001']),
-  },
-  'auth-failures': {
-    check: (rows) =>
-      assert.deepEqual(
-        [rows[0]?.claimed_key_name, rows[0]?.address, rows[0]?.failures],
-        ['x', '203.0.113.9', '4'],
-      ),
-  },
-  gaps: { check: (rows) => assert.deepEqual([rows[0]?.state, rows[0]?.breaks], ['live', 1]) },
-  'target-changes': {
-    check: (rows) =>
-      assert.deepEqual(
-        rows.map((row) => row.after),
-        [{ port: 2 }],
-      ),
-  },
-  'open-now': {
-    check: (rows) =>
-      assert.deepEqual(
-        rows.map((row) => [row.stream_id, row.certainty]),
-        [[streamId(4), 'open']],
-      ),
-  },
-};
+const run = (name: string, given: GivenValues): Promise<QueryResult> =>
+  runNamedQuery(reader, findNamedQuery(name)!, given, systemClock);
 
-test('every named query has an expected answer here', () => {
-  assert.deepEqual(NAMED_QUERIES.map((query) => query.name).sort(), Object.keys(answers).sort());
+test('a query refuses parameters that it does not have or cannot read, and asks for those it needs', async () => {
+  for (const [given, message] of [
+    [{ kez: 'x' }, 'query key-history has no parameter kez; it takes key, from, to'],
+    [{}, 'query key-history needs key=… (key id)'],
+    [{ key: 'x', from: 'soon' }, /from="soon" of query key-history is not like 30d/],
+    [{ key: 'x', from: '2026-02-30' }, /from="2026-02-30"/],
+  ] as const) {
+    await assert.rejects(run('key-history', given), { code: 'ERR_AUDIT_QUERY_UNKNOWN', message });
+  }
+  for (const days of ['x', '-1', '99999999999']) {
+    await assert.rejects(run('expiring-rules', { days }), { code: 'ERR_AUDIT_QUERY_UNKNOWN' });
+  }
 });
 
-for (const query of NAMED_QUERIES) {
-  test(`query ${query.name} answers as role audit_read`, async () => {
-    const { rows } = await runNamedQuery(reader, query, answers[query.name]?.given ?? {});
-    answers[query.name]?.check(rows);
-  });
-}
+test('times are so long ago, days and instants', async () => {
+  for (const from of [
+    '1m',
+    '2h',
+    '30d',
+    'yesterday',
+    '-infinity',
+    '2026-06-01',
+    '2026-06-01T20:00:00+02:00',
+  ]) {
+    const { rows } = await run('key-history', { key: KEY, from });
+    assert.ok(rows.length >= 7, from);
+  }
+  assert.deepEqual((await run('key-history', { key: KEY, to: '2026-06-01T20:00:00Z' })).rows, []);
+  assert.equal((await run('key-history', { key: KEY, to: '2026-06-01T20:00:00.001Z' })).rows.length, 1);
+});
 
-test('a query names parameters that it does not have, and those it needs', () => {
-  const query = findNamedQuery('key-history')!;
-  assert.throws(() => runNamedQuery(reader, query, { kez: 'x' }), { code: 'ERR_AUDIT_QUERY_UNKNOWN' });
-  assert.throws(() => runNamedQuery(reader, query, {}), { code: 'ERR_AUDIT_QUERY_UNKNOWN' });
+test('a query as SQL that stands alone answers the same, quotes and all', async () => {
+  for (const query of NAMED_QUERIES) {
+    const given = Object.fromEntries(
+      query.parameters
+        .filter(({ fallback }) => fallback === undefined)
+        .map(({ name }) => [name, name === 'key' ? KEY : "it's; --"]),
+    );
+    const sql = standaloneSql(query, given, systemClock);
+    const [alone, named] = [await reader.query(sql), await run(query.name, given)];
+    assert.deepEqual(alone.columns, named.columns, query.name);
+    assert.equal(alone.rows.length, named.rows.length, query.name);
+  }
+});
+
+test('the views that a reader may ask are listed with every column and what it means', async () => {
+  const { rows } = await viewColumns(reader);
+  const views = new Set(rows.map(({ view }) => view));
+  for (const view of ['decisions', 'timeline', 'health', 'reconciliation', 'policy_rollout'])
+    assert.ok(views.has(view), view);
+  const asked = await reader.query('select * from audit.timeline limit 0');
+  assert.deepEqual(
+    rows.filter(({ view }) => view === 'timeline').map(({ column }) => column),
+    asked.columns,
+  );
+  assert.deepEqual(
+    rows.filter(({ means }) => means === ''),
+    [],
+  );
 });
 
 test("a user's SQL cannot write, and only one statement runs", async () => {
@@ -200,6 +195,44 @@ test('show tells decisions, end and links of a stream', async () => {
   ]);
   await assert.rejects(showStream(reader, streamId(99)), { code: 'ERR_AUDIT_STREAM_UNKNOWN' });
   await assert.rejects(showStream(reader, 'x'), { code: 'ERR_AUDIT_STREAM_UNKNOWN' });
+});
+
+test('a stream that was decided twice while it was opened is one stream, of the last decision', async (t) => {
+  const { owner, writer } = await auditDatabase(server);
+  const directory = temporaryDirectory(t);
+  const log = await openLog(directory, { database: { url: writer } });
+  const under = (number: number, sequence: number): AuditEventInput => {
+    const { data, ...event } = decision(number);
+    return {
+      ...event,
+      data: { ...data, bundle: { sha256: String(sequence).repeat(64), revision: 'r', sequence } },
+    } as AuditEventInput;
+  };
+  for (const sequence of [7, 8]) for (const number of [1, 2]) await log.record(under(number, sequence));
+  await log.record(ending(1));
+  // The same stream once more, by another attempt of the gateway: another opening.
+  await log.record({ ...under(1, 8), subject: { ...decision(1).subject, attempt: 2 } });
+  assert.equal(await log.flush(20_000), true);
+  await log.close();
+  const shown = async (view: string): Promise<unknown[][]> => {
+    const rows = await rowsOf(
+      owner,
+      `select stream_id, attempt, bundle_sequence::int as sequence, state, bytes_up::int as up from audit.${view} order by stream_id, attempt`,
+    );
+    return rows.map((row): unknown[] => [
+      row['stream_id'],
+      row['attempt'],
+      row['sequence'],
+      row['state'],
+      row['up'],
+    ]);
+  };
+  const open = [
+    [streamId(1), 2, 8, 'open', null],
+    [streamId(2), 1, 8, 'open', null],
+  ];
+  assert.deepEqual(await shown('streams'), [[streamId(1), 1, 8, 'closed', 100], ...open]);
+  assert.deepEqual(await shown('active_streams'), open);
 });
 
 test('tail shows each event once, as it is stored', async () => {

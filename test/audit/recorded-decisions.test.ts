@@ -83,3 +83,41 @@ test('pages of any size hold every decision of a time once, equal recorded_at in
     }
   }
 });
+
+test('one page reads its own events, not the partition, even before the partition has statistics', async (t) => {
+  const server = await startPostgres();
+  t.after(() => server.stop());
+  const { owner, writer } = await auditDatabase(server);
+  const directory = mkdtempSync(join(tmpdir(), 'sallyport-page-'));
+  t.after(() => rmSync(directory, { recursive: true, force: true }));
+  const log = await openLog(directory, { database: { url: writer } });
+  const [moments, ofMoment] = [8, 300];
+  for (let number = 1; number <= moments * ofMoment; number += 1) {
+    log.note(decision(number));
+    if (number % ofMoment === 0) assert.equal(await log.flush(60_000), true);
+  }
+  await log.close();
+  await onDatabase(owner, async (client) => {
+    // What an autovacuum may have learned meanwhile is forgotten.
+    await client.query('delete from pg_statistic');
+    const everything = ['2020-01-01', '2100-01-01'];
+    const { rows: pages } = await client.query<{ a: string; b: string; n: string }>(
+      'select first_recorded::text as a, last_recorded::text as b, event_count as n from audit.decision_pages($1, $2, 200)',
+      everything,
+    );
+    assert.ok(pages.length >= 4, `${pages.length} pages`);
+    const page = pages[1];
+    const fetched = `select sum(pg_stat_get_xact_tuples_fetched(oid) + pg_stat_get_xact_tuples_returned(oid))::int as n
+      from pg_class where relname like 'event\\_%' and relkind = 'r' and relnamespace = 'audit'::regnamespace`;
+    await client.query('begin');
+    const { rows } = await client.query('select event_id from audit.decision_events($1, $2, $3, $4)', [
+      page?.a,
+      page?.b,
+      ...everything,
+    ]);
+    const [read] = (await client.query<{ n: number }>(fetched)).rows;
+    await client.query('commit');
+    assert.equal(rows.length, Number(page?.n));
+    assert.ok(Number(read?.n) < 2 * rows.length, `${read?.n} rows were read for a page of ${rows.length}`);
+  });
+});

@@ -301,7 +301,7 @@ test('enforced refuses decisions beyond the quota and keeps the rest up to its r
 
 test('best_effort drops close events before they have a number, and the next seal counts them', (t) => {
   const directory = temporaryDirectory(t);
-  const spool = openSpool(directory, { maxSpoolBytes: 4096, mode: 'best_effort' });
+  const spool = openSpool(directory, { maxSpoolBytes: 4096, segmentBytes: 64 * 1024, mode: 'best_effort' });
   spool.append([item(`{"filler":"${'x'.repeat(4096)}"}`)]);
   const { outcomes, seqs, dropped } = spool.append([item('{"close":1}', 2), item('{"decision":1}', 1)]);
   assert.deepEqual([outcomes, seqs, dropped], [[1, 0], [0, 2], 1]);
@@ -336,6 +336,32 @@ test('streams without an end are known after a crash, even when their decisions 
     after.lostStreams().map((lost) => [lost.stream_id, lost.decision_id, lost.subject]),
     [1, 3].map((number) => [streamId(number), streamId(100 + number), `{"stream_id":"${streamId(number)}"}`]),
   );
+  after.close();
+});
+
+test('more open streams than one record holds are known after a crash, with every event behind them', (t) => {
+  const directory = temporaryDirectory(t);
+  const options = { segmentBytes: 2048, maxSpoolBytes: 256 * 1024 * 1024 };
+  const spool = openSpool(directory, options);
+  const COUNT = 24_000;
+  const filler = 'x'.repeat(500);
+  const opening = (number: number) => ({
+    text: `{"at":"","data":{"allow":true},"id":"${streamId(number)}","origin":{},"subject":{"gateway":"${filler}","stream_id":"${streamId(number)}"},"type":"stream.decision","v":1}`,
+    class: 1,
+    opens: streamId(number),
+  });
+  spool.append(Array.from({ length: COUNT }, (_, number) => opening(number)));
+  const before = segments(directory).length;
+  for (let n = 0; n < 30; n += 1) spool.append(events(n * 60 + 1, 60));
+  assert.ok(
+    segments(directory).length <= before + 1,
+    'the open streams are not written again for each group',
+  );
+  const after = openSpool(directory, options);
+  assert.equal(after.broken, undefined);
+  assert.equal(after.lostStreams().length, COUNT);
+  const recovered = drain(after).reduce((sum, batch) => sum + batch.events.length, 0);
+  assert.equal(recovered, COUNT + 30 * 60);
   after.close();
 });
 

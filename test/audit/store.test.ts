@@ -193,6 +193,7 @@ const TABLES = [
   'checkpoint',
   'bundle',
   'bundle_rule',
+  'bundle_grants',
   'retention',
 ];
 

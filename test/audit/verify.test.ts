@@ -1,92 +1,20 @@
 import assert from 'node:assert/strict';
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
-import {
-  addSigner,
-  createAuditRoot,
-  loadTrust,
-  openAuditKey,
-  revokeSigner,
-  type VerifyReport,
-  verifyAudit,
-} from '../../src/audit/index.ts';
+import { test } from 'node:test';
+import { loadTrust, openAuditKey, revokeSigner, type VerifyReport } from '../../src/audit/index.ts';
 import { canonicalJson } from '../../src/audit/event/canonical.ts';
 import { leafHash, merkleRoot } from '../../src/audit/seal/merkle.ts';
 import { type Seal, sealDigest, signSeal } from '../../src/audit/seal/seal.ts';
 import { systemClock } from '../../src/runtime/index.ts';
-import { startPostgres, type TestPostgres } from '../support/postgres.ts';
-import { type Closer, temporaryDirectory } from '../support/temporary.ts';
-import { auditDatabase, decision, ending, openLog, rowsOf, tamper } from './audit-fixture.ts';
+import { rowsOf, tamper } from './audit-fixture.ts';
+import { verifyTwice } from './both-verifiers.ts';
+import { type Store, useSealedStore } from './sealed-store.ts';
 
-let server: TestPostgres;
-let original: Store;
-let originalDatabase: string;
-let copies = 0;
-
-const FLUSH_MS = 20_000;
-
-interface Store {
-  readonly owner: string;
-  readonly trustFile: string;
-  readonly directory: string;
-  readonly chains: readonly string[];
-  readonly heads: readonly string[];
-}
-
-/** Two chains of one writer, several batches each, with the trust file that vouches for it. */
-const makeStore = async (directory: string): Promise<Store> => {
-  const { owner, writer } = await auditDatabase(server);
-  const files = { rootKeyFile: join(directory, 'root.pem'), trustFile: join(directory, 'trust.json') };
-  createAuditRoot(files);
-  const { publicKey } = openAuditKey(join(directory, 'audit-key.pem'));
-  addSigner({ ...files, publicKey, kind: 'agent', name: 'agent-1', clock: systemClock });
-  const chains: string[] = [];
-  for (const part of [0, 1]) {
-    const log = await openLog(directory, { database: { url: writer } });
-    chains.push(log.chainId);
-    for (let n = 0; n < 220; n += 1) log.note(decision(part * 1000 + n, n % 10 !== 0));
-    await log.record(ending(part * 1000 + 1));
-    assert.equal(await log.flush(FLUSH_MS), true);
-    await log.record(ending(part * 1000 + 2));
-    assert.equal(await log.flush(FLUSH_MS), true);
-    await log.close();
-  }
-  const heads = [join(directory, 'spool', 'head.json')];
-  return { owner, trustFile: files.trustFile, directory, chains, heads };
-};
-
-before(async () => {
-  server = await startPostgres();
-  original = await makeStore(mkdtempSync(join(tmpdir(), 'sallyport-verify-')));
-  originalDatabase = new URL(original.owner).pathname.slice(1);
-});
-after(async () => {
-  await server.stop();
-  rmSync(original.directory, { recursive: true, force: true });
-});
-
-/** A copy of the store that a test may ruin. */
-const store = async (t: Closer): Promise<Store> => {
-  copies += 1;
-  const name = `${originalDatabase}_copy_${copies}`;
-  await rowsOf(server.url, `create database ${name} template ${originalDatabase}`);
-  const directory = temporaryDirectory(t, 'verify');
-  cpSync(original.directory, directory, { recursive: true });
-  const owner = new URL(original.owner);
-  owner.pathname = `/${name}`;
-  return {
-    owner: owner.href,
-    trustFile: join(directory, 'trust.json'),
-    directory,
-    chains: original.chains,
-    heads: [join(directory, 'spool', 'head.json')],
-  };
-};
+const sealed = useSealedStore();
 
 const verify = (s: Store, options: object = {}): Promise<VerifyReport> =>
-  verifyAudit({ databaseUrl: s.owner, trustFile: s.trustFile, ...options });
+  verifyTwice({ databaseUrl: s.owner, trustFile: s.trustFile, ...options });
 
 const kinds = (report: VerifyReport): string[] => [
   ...new Set(report.findings.map((finding) => finding.kind)),
@@ -278,7 +206,7 @@ const tampering: readonly {
 
 for (const { name, sql, act, finding, at, options } of tampering) {
   test(`verify names ${name}`, async (t) => {
-    const s = await store(t);
+    const s = await sealed.copy(t);
     await (act === undefined ? tamper(s.owner, ...(sql?.(s.chains[0]!) ?? [])) : act(s));
     const report = await verify(s, options?.(s));
     assert.equal(report.ok, false);
@@ -290,7 +218,7 @@ for (const { name, sql, act, finding, at, options } of tampering) {
 }
 
 test('an untampered store has no finding', async (t) => {
-  const s = await store(t);
+  const s = await sealed.copy(t);
   const clean = await verify(s, { columns: true, headFiles: s.heads });
   assert.deepEqual(clean.findings, []);
   assert.deepEqual([clean.ok, clean.chains, clean.truncation], [true, 2, 'checked']);
@@ -298,7 +226,7 @@ test('an untampered store has no finding', async (t) => {
 });
 
 test('verify names a batch re-signed by another key, and by a revoked one', async (t) => {
-  const s = await store(t);
+  const s = await sealed.copy(t);
   const chain = s.chains[1]!;
   const [row] = await rowsOf(
     s.owner,
@@ -312,7 +240,7 @@ test('verify names a batch re-signed by another key, and by a revoked one', asyn
     tamper(
       s.owner,
       `update audit.seal set canonical = decode('${Buffer.from(text).toString('hex')}', 'hex'), signature = decode('${signature.toString('hex')}', 'hex'), seal = decode('${sealDigest(text).toString('hex')}', 'hex'), signer = '${signer}', dropped = 9 where chain_id = '${chain}' and batch_no = ${row!.batch_no}`,
-      `update audit.chain set head = decode('${sealDigest(text).toString('hex')}', 'hex') where chain_id = '${chain}'`,
+      `update audit.chain set dropped = 9, head = decode('${sealDigest(text).toString('hex')}', 'hex') where chain_id = '${chain}'`,
     );
   await update(forged.text, forged.signature, thief.signer);
   assert.deepEqual(kinds(await verify(s)), ['signer_unknown']);
@@ -329,7 +257,7 @@ test('verify names a batch re-signed by another key, and by a revoked one', asyn
 });
 
 test('verify names a fork: two chains that continue one', async (t) => {
-  const s = await store(t);
+  const s = await sealed.copy(t);
   const key = openAuditKey(join(s.directory, 'audit-key.pem'));
   const [first] = await rowsOf(s.owner, 'select * from audit.seal where chain_id = $1 and batch_no = 1', [
     s.chains[1],
@@ -352,8 +280,8 @@ test('verify names a fork: two chains that continue one', async (t) => {
 });
 
 test('without anything from outside the result is never ok, and it says what was not checked', async (t) => {
-  const s = await store(t);
-  const alone = await verifyAudit({ databaseUrl: s.owner });
+  const s = await sealed.copy(t);
+  const alone = await verifyTwice({ databaseUrl: s.owner });
   assert.equal(alone.ok, false);
   assert.deepEqual(kinds(alone), ['no_anchor']);
   assert.ok(alone.notes.some((note) => note.startsWith('truncation not checked')));
@@ -363,7 +291,7 @@ test('without anything from outside the result is never ok, and it says what was
 });
 
 test('a trust file that was edited, or is of another root, is refused', async (t) => {
-  const s = await store(t);
+  const s = await sealed.copy(t);
   const text = readFileSync(s.trustFile, 'utf8');
   writeFileSync(s.trustFile, text.replace('"agent-1"', '"agent-2"'));
   assert.throws(() => loadTrust(s.trustFile), { code: 'ERR_AUDIT_TRUST_INVALID' });

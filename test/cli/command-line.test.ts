@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
+import { createProgram } from '../../src/cli/main.ts';
 import { takeLock } from '../../src/cli/up/lock.ts';
 
 const BIN = join(import.meta.dirname, '..', '..', 'bin', 'sallyport');
@@ -42,6 +44,59 @@ const refused = (ran: Ran, code: number, message: RegExp): void => {
   // What could move a cursor or turn the text round never reaches the terminal.
   assert.doesNotMatch(ran.stderr + ran.stdout, /[\u0000-\u0008\u000b-\u001f\u202e]/u);
 };
+
+test('a command is the same whatever else was loaded beside it', async () => {
+  const programFor = (...argv: string[]): ReturnType<typeof createProgram> =>
+    createProgram(['node', 'sallyport', ...argv]);
+  const whole = await programFor('--help');
+  const names = whole.commands.map((command) => command.name());
+  assert.ok(names.length > 15, names.join());
+  for (const name of names) {
+    const alone = (await programFor('-v', name)).commands.find((command) => command.name() === name);
+    const beside = whole.commands.find((command) => command.name() === name);
+    assert.equal(alone?.helpInformation(), beside?.helpInformation(), name);
+  }
+  for (const argv of [[], ['help', 'audit'], ['polcy']]) {
+    assert.equal((await programFor(...argv)).helpInformation(), whole.helpInformation(), argv.join());
+  }
+  const few = (await programFor('status')).commands.map((command) => command.name());
+  assert.deepEqual(
+    names.filter((name) => !few.includes(name)),
+    ['policy', 'audit'],
+  );
+});
+
+test('a reader that goes away first is told by the exit code, and nothing else is said', async (t) => {
+  const child = spawn(process.execPath, [BIN, 'policy', '--help'], {
+    cwd: directoryOf(t),
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  child.stdout.destroy();
+  let stderr = '';
+  child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
+  const [code] = (await once(child, 'close')) as [number | null];
+  assert.deepEqual([code, stderr], [141, '']);
+});
+
+test('a missing directory or bundle is said to be missing, without the words of the system', async (t) => {
+  const directory = directoryOf(t);
+  for (const argv of [
+    ['policy', 'check', 'nowhere'],
+    ['policy', 'rollback', 'nowhere', '--after', 'nowhere', '-o', 'next'],
+    ['policy', 'docs', 'nowhere'],
+  ]) {
+    const ran = await run(directory, argv);
+    refused(ran, 2, /nowhere'? cannot be read( as a policy directory)?: there is none/);
+    assert.doesNotMatch(ran.stderr, /ENOENT/);
+  }
+});
+
+test('why --try without an `up` asks for the listener', async (t) => {
+  const admin = ['--admin', 'http://127.0.0.1:1', '--token-file', 'token'];
+  const directory = directoryOf(t);
+  writeFileSync(join(directory, 'token'), 'x'.repeat(40));
+  refused(await run(directory, ['why', 'orders', '--try', ...admin]), 2, /give --listener HOST:PORT/);
+});
 
 test('help names every command and where errors are explained', async (t) => {
   const { code, stdout } = await run(directoryOf(t), ['--help']);

@@ -68,7 +68,7 @@ test('check tells managed settings by their keys and shows every problem at its 
   writeFileSync(file, 'connections: enabled\nrelays: [relay.example.com]\ndesignated: [db.internal:5432]\n');
   const good = await sallyport(['check', '-c', file, '--json']);
   assert.equal(good.code, 0, good.stderr);
-  assert.deepEqual(JSON.parse(good.stdout), { ok: true, kind: 'managed', problems: [] });
+  assert.deepEqual(JSON.parse(good.stdout), { ok: true, kind: 'managed', problems: [], warnings: [] });
   writeFileSync(file, 'connections: enabled\ndesignate: [db.internal:5432]\nrelays: [a b]\n');
   const bad = await sallyport(['check', '-c', file]);
   assert.equal(bad.code, 2);

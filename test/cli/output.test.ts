@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { exitCodeOf } from '../../src/cli/errors.ts';
-import { tableLines } from '../../src/cli/output.ts';
+import { ownDatabaseAmong } from '../../src/cli/init/action.ts';
+import { counted, tableLines } from '../../src/cli/output.ts';
 import { AppError } from '../../src/runtime/index.ts';
 
 test('a table aligns its columns and shows what is absent', () => {
@@ -21,6 +22,24 @@ test('a table aligns its columns and shows what is absent', () => {
 test('a cell cannot move the cursor or forge a line', () => {
   const [, line] = tableLines([{ text: 'a\u001b[2J\nb\u202e' }], [{ title: 't', value: (row) => row.text }]);
   assert.equal(line, 'a\\u001b[2J\\u000ab\\u202e');
+});
+
+test('counts of one have the word for one', () => {
+  assert.deepEqual(
+    [counted(0, 'link'), counted(1, 'link'), counted(2, 'link'), counted(2, 'batch', 'batches')],
+    ['0 links', '1 link', '2 links', '2 batches'],
+  );
+});
+
+test('init knows which publications lead to its own database', () => {
+  const publications = [
+    { name: 'own', target: { host: 'localhost', port: 5432 } },
+    { name: 'other-port', target: { host: '127.0.0.1', port: 5433 } },
+    { name: 'other-host', target: { host: 'db.internal', port: 5432 } },
+  ];
+  assert.deepEqual(ownDatabaseAmong(publications, 'postgres://u:p@127.0.0.1/x'), ['own']);
+  assert.deepEqual(ownDatabaseAmong(publications, 'postgres://u:p@DB.internal:5432/x'), ['other-host']);
+  assert.deepEqual(ownDatabaseAmong(publications, 'postgres://u:p@elsewhere:5432/x'), []);
 });
 
 test('codes become the exit codes of the interface', () => {

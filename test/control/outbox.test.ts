@@ -9,12 +9,11 @@ import {
   ensureWriterRole,
   openAuditKey,
   type VerifyReport,
-  verifyAudit,
 } from '../../src/audit/index.ts';
-import { readControlChanges } from '../../src/control/index.ts';
 import { OUTBOX_KEPT_DAYS } from '../../src/control/outbox.ts';
 import { systemClock } from '../../src/runtime/index.ts';
 import { auditDatabase, openLog, rowsOf, tamper, TEST_PASSWORD, urlAs } from '../audit/audit-fixture.ts';
+import { verifyTwice } from '../audit/both-verifiers.ts';
 import { sallyport } from '../support/command.ts';
 import { eventually } from '../support/eventually.ts';
 import { startPostgres, type TestPostgres } from '../support/postgres.ts';
@@ -55,12 +54,8 @@ const auditFixture = async (t: TestContext) => {
     addSigner({ ...files, publicKey, kind: 'relay', name, clock: systemClock });
     return log;
   };
-  const verify = async (controlUrl: string): Promise<VerifyReport> =>
-    verifyAudit({
-      databaseUrl: owner,
-      trustFile: files.trustFile,
-      changes: await readControlChanges(controlUrl),
-    });
+  const verify = (controlUrl: string): Promise<VerifyReport> =>
+    verifyTwice({ databaseUrl: owner, trustFile: files.trustFile, controlUrl });
   return { owner, trustFile: files.trustFile, open, verify };
 };
 
@@ -122,12 +117,13 @@ test('handed over by two nodes and after a restart, a change is one event: one i
   await crash(first, 'node-1b');
   await first.flush(FLUSH_MS);
   await first.close();
-  await crash(await audit.open('relay-1'), 'node-1c');
+  const again = await audit.open('relay-1');
+  await crash(again, 'node-1c');
   await ensureWriterRole(audit.owner, 'outbox_writer_2', TEST_PASSWORD);
   const other = await audit.open('relay-2', urlAs(audit.owner, 'outbox_writer_2'));
   control.drainOutbox(into(other));
   await drained(ownerUrl);
-  await other.flush(FLUSH_MS);
+  await Promise.all([again.flush(FLUSH_MS), other.flush(FLUSH_MS)]);
   const ids = (await sql(ownerUrl, COLUMNS)).map((row) => String(row['event_id']));
   const copies = await rowsOf(
     audit.owner,
@@ -183,6 +179,48 @@ test('rows go 30 days after their hand-over, in batches; nothing earlier, nothin
     return row?.['n'] === before.length + 3 ? true : undefined;
   });
   assert.equal(handed, before.length);
+});
+
+test('agents and connections that were ended, and what cleaning left out of an event, are no finding', async (t) => {
+  const { control, api, ownerUrl } = await apiFixture(t, postgres);
+  const audit = await auditFixture(t);
+  const log = await audit.open();
+  control.drainOutbox(into(log));
+  await api.create('gone');
+  const rotate = '/auth-rules/gone/defaultSender/rotate';
+  assert.equal((await api.call('post', rotate, { slot: 'primary' })).status, 200);
+  await api.call('delete', '/connections/gone');
+  await api.call('post', '/connections', {
+    name: 'labelled',
+    labels: { token: 'planted', purpose: 'SharedAccessKey=planted;sig=planted' },
+    target: { host: 'db.internal', port: 5432 },
+  });
+  assert.equal((await api.call('post', '/agents/agent-x/revoke', { reason: 'stolen' })).status, 200);
+  await drained(ownerUrl);
+  await log.flush(FLUSH_MS);
+  await control.close();
+  await tamper(
+    ownerUrl,
+    `update control.outbox set created_at = created_at - interval '2 minutes', drained_at = drained_at - interval '2 minutes'`,
+    ...['connection', 'auth_rule', 'key', 'token', 'revocation'].map(
+      (table) => `update control.${table} set created_at = created_at - interval '2 minutes'`,
+    ),
+  );
+  const report = await audit.verify(ownerUrl);
+  assert.deepEqual(report.findings, []);
+  assert.ok(Number(report.changes) > 10);
+  await tamper(
+    audit.owner,
+    `delete from audit.event where type in ('identity.revoked', 'connection.deleted')`,
+  );
+  const told = (await audit.verify(ownerUrl)).findings.filter(({ kind }) => kind === 'change_missing');
+  const words = told.map(({ message }) => message.replace(/[0-9a-f]{8}-\S{27}|\d+ s/g, '*')).sort();
+  assert.deepEqual(words, [
+    'change * (connection.deleted) was handed over * ago and has no audit event',
+    'change * (identity.revoked) was handed over * ago and has no audit event',
+    'revocation * of agent agent-x stands in the control database and no audit event tells of it',
+    'revocation * of connection * stands in the control database and no audit event tells of it',
+  ]);
 });
 
 test('verify --control names a lost event, a change that waits, one that differs, and a key without a trace', async (t) => {

@@ -56,7 +56,7 @@ test('`up` with nothing but itself', async (t) => {
     assert.equal(end.how, 'ECONNRESET');
     assert.equal(end.bytes.length, 0);
     const why = await up.command('why', 'forbidden');
-    assert.equal(why.code, 0, why.stderr);
+    assert.equal(why.code, 1, why.stderr);
     assert.match(why.stdout, /failed with policy_denied[\s\S]*policy:development-forbidden/);
     const again = await up.command('why', 'forbidden', '--try');
     assert.equal(again.code, 1, again.stderr);
@@ -92,6 +92,35 @@ test('`up` with nothing but itself', async (t) => {
     assert.equal(second.code, 2, second.stderr);
     assert.match(second.stderr, /another `sallyport up` \(process \d+\) uses/);
     assert.doesNotMatch(second.stderr, /^\s+at /m);
+  });
+
+  await t.test('a revoked key ends a query as lost, and `why --try` does not call it open', async () => {
+    const query = up.command('audit', 'query', '--tunnel', 'select pg_sleep(60)');
+    await eventually('the query runs', async () => {
+      const rows = await up.rows(
+        "select pid from pg_stat_activity where query = 'select pg_sleep(60)' and state = 'active'",
+      );
+      return rows[0];
+    });
+    const revoked = await up.command(
+      ...[
+        'key',
+        'revoke',
+        '--auth-rule',
+        'audit-db/defaultSender',
+        '--slot',
+        'primary',
+        '--reason',
+        'a test',
+      ],
+    );
+    assert.equal(revoked.code, 0, revoked.stderr);
+    const cut = await query;
+    assert.equal(cut.code, 3, cut.stderr);
+    assert.match(cut.stderr, /connection to the audit database ended under the query.*ERR_AUDIT_DATABASE/);
+    const tried = await up.command('why', 'audit-db', '--try');
+    assert.equal(tried.code, 1, tried.stdout);
+    assert.match(tried.stdout, /tried now: reset .*no connected gateway has a valid key for it/);
   });
 
   await t.test('SIGTERM stops every process', async () => {

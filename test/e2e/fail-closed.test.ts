@@ -64,10 +64,10 @@ test('while the audit database is down streams go on, and their events arrive la
   assert.deepEqual(arrived, { decisions: 27, closes: 26, ids: 53, all: 53 });
 });
 
-test('a spool beyond its quota refuses new streams and lets live ones go on', async (t) => {
+test('near its quota the spool refuses new streams of the noisy key, and lets live ones and other keys go on', async (t) => {
   const target = await echo(t);
   const deployment = await createDeployment(t, {
-    publish: { shop: `127.0.0.1:${target.port}` },
+    publish: { shop: `127.0.0.1:${target.port}`, quiet: `127.0.0.1:${target.port}` },
     edit: {
       agent: (settings) => {
         inAudit(settings, { max_spool_bytes: 256 * 1024 });
@@ -86,7 +86,7 @@ test('a spool beyond its quota refuses new streams and lets live ones go on', as
 
   let answered = 0;
   const refused = await eventually(
-    'the spool is full',
+    'the spool is nearly full',
     async () => {
       const socket = dial(t, address);
       const end = readToEnd(socket);
@@ -101,6 +101,21 @@ test('a spool beyond its quota refuses new streams and lets live ones go on', as
   assert.ok(answered > 0);
   const why = await deployment.command('why', 'shop');
   assert.match(why.stdout, /audit_unavailable/);
+  for (let i = 0; i < 3; i++) assert.equal(await askOnce(t, deployment.listenOf('quiet'), `${i}`), `${i}`);
+  const metrics = await (await fetch(`${deployment.statusUrl('agent')}/metrics`)).text();
+  const [counted] = /^sallyport_audit_share_refusals.*$/m.exec(metrics) ?? [];
+  assert.match(counted ?? '', / [1-9]\d*$/);
+  const status = await (await fetch(`${deployment.statusUrl('agent')}/status`)).json();
+  const { audit, failures } = status as {
+    audit: { over_share: { principal: string }[]; spool: string };
+    failures: object[];
+  };
+  assert.match(JSON.stringify(failures), /shop\/defaultSender has used up its share/);
+  assert.equal(audit.spool, 'ok');
+  assert.deepEqual(
+    audit.over_share.map(({ principal }) => principal),
+    ['shop/defaultSender'],
+  );
   held.write('still here');
   const [echoed] = (await Promise.all([new Promise((resolve) => held.once('data', resolve))])) as [Buffer];
   assert.equal(echoed.toString(), 'still here');

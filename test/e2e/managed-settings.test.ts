@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { agentConfigSchema } from '../../src/agent/index.ts';
 import { readConfig } from '../../src/runtime/index.ts';
 import { startAgentHere } from '../support/agent-in-process.ts';
+import { sallyport } from '../support/command.ts';
 import { createDeployment } from '../support/deployment.ts';
 import { eventually } from '../support/eventually.ts';
 import { managedPlace } from '../support/managed-place.ts';
@@ -63,6 +64,23 @@ test('managed settings bound a deployment whose bundle allows everything, and th
   };
   assert.equal(status.managed.state, 'in_force');
   assert.match(status.managed.refused.message, /writable by its group/);
+  const shown = await sallyport(['policy', 'status', '-c', 'agent.yaml'], { cwd: deployment.directory });
+  assert.match(
+    shown.stdout,
+    /managed +settings of .*managed\.yaml: in force since \d{4}-\S+Z\n +bounds: .*1 designated target\n +refused .*writable by its group/,
+  );
+  const overview = await deployment.command('status', '-c', join(deployment.directory, 'agent.yaml'));
+  assert.match(
+    overview.stdout,
+    /^managed settings of .*managed\.yaml: in force since \d{4}-\S+Z\n {2}bounds: .*1 designated target\n {2}refused .*writable by its group/m,
+  );
+  const { managed } = JSON.parse(
+    (await deployment.command('status', '-c', join(deployment.directory, 'agent.yaml'), '--json')).stdout,
+  ) as {
+    managed: { state: string; since: string; path: string; settings: { designated: number } };
+  };
+  assert.deepEqual([managed.state, managed.settings.designated], ['in_force', 1]);
+  assert.ok(Date.parse(managed.since) <= Date.now() && managed.path.endsWith('managed.yaml'));
   assert.equal((await readToEnd(dial(t, deployment.listenOf('orders')))).how, 'ECONNRESET');
 
   // Disabled: the rest ends too, and the agent leaves the relay.

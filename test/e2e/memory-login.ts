@@ -61,7 +61,7 @@ export class MemoryWebSocket extends EventEmitter {
   terminate(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.emit('close', 1000);
+    this.emit('close', 1000, Buffer.alloc(0));
     this.other?.terminate();
   }
 

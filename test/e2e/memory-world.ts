@@ -20,9 +20,11 @@ import type { Control, Revocation, VerifiedCredential } from '../../src/control/
 import type { KeyCache, ScopeEntry } from '../../src/control/key-cache.ts';
 import { RevocationSet } from '../../src/control/revocation-set.ts';
 import { AppStreams } from '../../src/gateway/app-streams.ts';
+import { plainApplication } from '../../src/gateway/application.ts';
 import { Connector as GatewayConnector } from '../../src/gateway/connector.ts';
 import { FailureLog as GatewayFailures } from '../../src/gateway/failures.ts';
 import { gatewayMetrics } from '../../src/gateway/metrics.ts';
+import { PinnedTargets } from '../../src/gateway/pinned-targets.ts';
 import { formatConnectionString, keyIdOf, newKeyText, sasCredential } from '../../src/identity/index.ts';
 import {
   AuthenticatedPeer,
@@ -151,6 +153,7 @@ export class MemoryWorld implements Wires {
       waiting: () => 0,
       links: () => [],
       logins: () => [],
+      handshakes: () => 0,
       linkRttMs: () => undefined,
       creditStalls: () => 0,
     });
@@ -167,7 +170,9 @@ export class MemoryWorld implements Wires {
       instanceSecret: 'gateway secret',
       relays: [NODE],
       ca: undefined,
+      caFile: undefined,
       pools: [{ credential: KEYS.sender.credential, connection: CONNECTION, isEager: false }],
+      pins: new PinnedTargets(new Map()),
       certificate: { spki: SPKI.gateway } as never,
       maxLinks: () => 100,
       health: () => ({}),
@@ -323,7 +328,8 @@ export class MemoryWorld implements Wires {
     this.apps.push(far);
     far.resume();
     const [pool] = this.#gateway.pools;
-    if (pool !== undefined) this.#appStreams.accept(near.pause() as unknown as Socket, pool);
+    if (pool === undefined) return;
+    this.#appStreams.accept(plainApplication(near.pause() as unknown as Socket), pool);
   }
 
   /** A carrier to the relay and, once both sides are joined there, the peer; TLS is left out. */
@@ -331,7 +337,7 @@ export class MemoryWorld implements Wires {
     await this.step(`${side} dials`);
     const { near, far } = memorySockets();
     this.carriers.push(near);
-    this.#relay.carrierArrived(side, offer.token, far.pause() as unknown as Socket, Buffer.alloc(0));
+    this.#relay.carrierArrived(side, offer.token, far.pause(), Buffer.alloc(0));
     const state = (): string | undefined =>
       this.#relay.live.links().find(({ link_id }) => link_id === offer.link_id)?.state;
     for (let looks = 0; looks < HELLO_LOOKS; looks += 1) {
@@ -341,9 +347,10 @@ export class MemoryWorld implements Wires {
       const role = side === 'agent' ? 'gateway' : 'agent';
       const hellos = { ownHello: helloOf(side), peerHello: helloOf(role) };
       const carrier = { carrier: 'tcp', duplex: near.pause(), raw: near, leftover: Buffer.alloc(0) };
+      const counted = { port: NODE.control_port, bytesBefore: { read: 0, written: 0 } };
       const spkis = { ownSpki: SPKI[side], peerSpki: SPKI[role] };
       return Object.assign(Object.create(AuthenticatedPeer.prototype) as AuthenticatedPeer, {
-        ...{ side, offer, ...hellos, ...carrier, ...spkis },
+        ...{ side, offer, ...hellos, ...carrier, ...counted, ...spkis },
       });
     }
     near.destroy();
@@ -386,8 +393,9 @@ export class MemoryWorld implements Wires {
       creditStalls: () => 0,
       decisionQueue: () => 0,
       isBundleHeld: () => false,
+      shadowState: () => 'off',
       bundleAgeMs: () => 0,
-      audit: () => ({ spoolBytes: 0, oldestSeconds: 0, dropped: 0 }),
+      audit: () => ({ spoolBytes: 0, oldestSeconds: 0, dropped: 0, shareRefusals: 0, noteFailures: 0 }),
     });
     const shared = { clock, wheel, logger: silentLogger, audit };
     const publisher = new Publisher({
@@ -403,6 +411,7 @@ export class MemoryWorld implements Wires {
       revoked: (credential) => revocations.reasonFor(credential.key_id),
       port: () => this.#logins.get('agent')?.login,
       onOffered: () => undefined,
+      onDecided: () => undefined,
     });
     const opener = new Opener({
       ...shared,
@@ -421,6 +430,7 @@ export class MemoryWorld implements Wires {
       now,
       managed: () => ManagedSettings.absent,
       barred: () => undefined,
+      onDecided: () => undefined,
     });
     return new AgentConnector({
       ...shared,
@@ -430,6 +440,7 @@ export class MemoryWorld implements Wires {
       instanceSecret: 'agent secret',
       relays: [NODE],
       ca: undefined,
+      caFile: undefined,
       credentials: [KEYS.listener.credential],
       certificate: { spki: SPKI.agent } as never,
       maxLinks: () => 100,

@@ -8,8 +8,8 @@ import { echo } from '../support/sockets.ts';
 
 /** Commands of the page that are shown for their answer: they exit 1 when it is no. */
 const ANSWERS_NO: ReadonlySet<string> = new Set(['apply -f shop.yaml --dry-run']);
-/** The other deployment that the page makes is made by test/e2e/two-nodes.test.ts. */
-const ELSEWHERE = /^init deploy /;
+/** The other deployment is made by test/e2e/two-nodes.test.ts, the other site by test/audit/import.test.ts. */
+const ELSEWHERE = /^init deploy |^audit (site|import|trust|verify) /;
 
 interface Listed {
   readonly key_id: string;
@@ -74,7 +74,8 @@ test('every command of docs/operations.md, in the order of the page, in a deploy
       word
         .replace('http://127.0.0.1:9350', deployment.adminUrl)
         .replace('k_0123456789abcdef0123', keyId)
-        .replace('t_0123456789abcdef', token),
+        .replace('t_0123456789abcdef', token)
+        .replace('$AUDIT_URL', deployment.databaseUrl),
     );
     if (input !== undefined) {
       const found = await json<{ connection_string: string }>('key', 'disclose', await liveKey());

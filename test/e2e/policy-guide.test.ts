@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { testOpa } from '../policy/support.ts';
-import { projectRoot, sallyport } from '../support/command.ts';
+import { projectRoot, runCommand, sallyport } from '../support/command.ts';
 import { createDeployment } from '../support/deployment.ts';
 import { eventually } from '../support/eventually.ts';
 import { askOnce, echo } from '../support/sockets.ts';
@@ -46,7 +46,12 @@ test('docs/policy-guide.md, command by command, over a deployment that carries s
       writeFileSync(join(directory, file), here);
       continue;
     }
-    for (const line of here.split('\n').filter((one) => one.startsWith('sallyport '))) {
+    for (const line of here.split('\n').filter((one) => /^(sallyport|cp) /.test(one))) {
+      if (line.startsWith('cp ')) {
+        const ran = await runCommand('sh', ['-c', line], { cwd: directory });
+        assert.equal(ran.code, 0, `${line}\n${ran.stderr}`);
+        continue;
+      }
       const [command = '', comment = ''] = line.split('#');
       const args = command.trim().split(/\s+/).slice(1);
       const ran = await sallyport(args, { cwd: directory, env, deadlineMs: DEADLINE_MS });
@@ -54,7 +59,7 @@ test('docs/policy-guide.md, command by command, over a deployment that carries s
       commands += 1;
     }
   }
-  assert.ok(commands >= 14, `${commands} commands on the page`);
+  assert.ok(commands >= 20, `${commands} commands on the page`);
 
   await t.test('what was rolled out is enforced', async () => {
     await eventually('sequence 2 is active', async () => {

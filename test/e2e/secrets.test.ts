@@ -5,6 +5,8 @@ import { test } from 'node:test';
 import { createDeployment, type Role } from '../support/deployment.ts';
 import { eventually } from '../support/eventually.ts';
 import { askOnce, echo } from '../support/sockets.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
+import { captureSinks } from './captured-sinks.ts';
 
 const ROLES = ['relay', 'agent', 'gateway'] as const satisfies readonly Role[];
 const PAYLOAD = 'payload-0f8b6d3c-of-an-application';
@@ -19,7 +21,11 @@ interface Listed {
 
 test('keys, tokens, connection strings and payload are in no log, event, answer, argument or table', async (t) => {
   const target = await echo(t);
-  const deployment = await createDeployment(t, { publish: { shop: `127.0.0.1:${target.port}` } });
+  const sinks = await captureSinks(t, temporaryDirectory(t, 'sinks'));
+  const deployment = await createDeployment(t, {
+    publish: { shop: `127.0.0.1:${target.port}` },
+    edit: { relay: sinks.edit, agent: sinks.edit },
+  });
   await deployment.startAll();
   const { directory } = deployment;
   assert.equal(await askOnce(t, deployment.listenOf('shop'), PAYLOAD), PAYLOAD);
@@ -27,6 +33,7 @@ test('keys, tokens, connection strings and payload are in no log, event, answer,
   const secrets = new Map<string, string>([
     ['owner token', deployment.adminToken],
     ['payload', PAYLOAD],
+    ['token for the OTLP receiver', sinks.token],
   ]);
   const command = async <T>(...args: string[]): Promise<T> => {
     const ran = await deployment.command('--json', ...args);
@@ -67,6 +74,15 @@ test('keys, tokens, connection strings and payload are in no log, event, answer,
   });
 
   const places = new Map<string, string>();
+  for (const name of ['syslog', 'otlp'] as const) {
+    places.set(
+      `what goes to ${name}`,
+      await eventually(`${name} has the events of relay and agent`, () => {
+        const text = sinks.text(name);
+        return text.includes('key.disclosed') && text.includes('stream.close') ? text : undefined;
+      }),
+    );
+  }
   for (const role of ROLES) {
     const { pid } = deployment.process(role);
     places.set(`log of the ${role}`, deployment.process(role).output());

@@ -132,6 +132,27 @@ test('without another agent a movable refusal is a reset with its own reason', D
   assert.equal(connection?.failures[0]?.reason, 'target_unreachable');
 });
 
+test('an agent that refuses a data link is given as the reason by its own code', DEADLINE, async (t) => {
+  const { relay, listen: address } = await startEnds(t, echoTo, {
+    agent: { config: { limits: { links: 1 } } },
+  });
+  // The one data link that this agent may have is the first gateway's.
+  const held = dial(t, address);
+  held.on('error', () => undefined);
+  held.write('x');
+  await once(held, 'data');
+  const other = await startTestGateway(t, relay, { config: { name: 'gateway-2' }, eager: false });
+  assert.equal((await readToEnd(dial(t, other.listen))).how, 'ECONNRESET');
+  const [connection] = (await statusOf(other.gateway))['connections'] as { failures: { reason: string }[] }[];
+  assert.equal(connection?.failures[0]?.reason, 'overloaded');
+  const { data } = await relay.audit.until(
+    ({ type, subject }) => type === 'link.refused' && subject.gateway === 'gateway-2',
+  );
+  assert.equal((data as { reason?: string }).reason, 'overloaded');
+  held.write('y');
+  await once(held, 'data');
+});
+
 test('when one agent goes, its streams are reset and new ones go through the other', DEADLINE, async (t) => {
   const target = await listen(t, echoTo);
   const relay = await startTestRelay(t, target.port);

@@ -74,6 +74,29 @@ test('what waits without any login stays until it is told or forgotten', async (
   assert.equal(waiter.link?.id, 'l0');
 });
 
+test('who comes when every node has refused the key is told at once, until one takes it', async () => {
+  const rig = makeRig(false, ['n1', 'n2']);
+  rig.pool.onAttached('n1', credential);
+  rig.pool.onDetached('n1', { code: 'not_authorized', detail: 'no longer valid' });
+  rig.clock.advance(1_000);
+  const first = waiterFor();
+  rig.pool.wait(first);
+  assert.equal(rig.pool.waitingCount, 1, 'n2 is away and may have it');
+  rig.pool.onKeyRevoked({ code: 'key_revoked', detail: 'key k_1 is revoked' });
+  assert.equal(first.failure?.code, 'key_revoked');
+  rig.clock.advance(1_000);
+  const second = waiterFor();
+  rig.pool.wait(second);
+  assert.equal(second.failure?.code, 'key_revoked');
+  assert.equal(rig.pool.waitingCount, 0);
+  rig.pool.onDetached('n1');
+  rig.pool.onAttached('n2', credential);
+  const third = waiterFor();
+  rig.pool.wait(third);
+  await turns();
+  assert.equal(third.link?.id, 'l0');
+});
+
 test('a second link to another agent is sought once the first is used', async () => {
   const rig = makeRig();
   rig.agents = ['a1', 'a2'];

@@ -73,7 +73,7 @@ export interface Rig {
 }
 
 /** A pool over nodes and agents that do as the test says; nodes are asked in the order in which they were attached. */
-export const makeRig = (isEager = false): Rig => {
+export const makeRig = (isEager = false, nodes: readonly string[] = ['n1', 'n2']): Rig => {
   const clock = new ManualClock();
   const choice = new NodeChoice(clock, () => 0);
   const waiting: { readonly node: string; readonly go: () => void }[] = [];
@@ -99,6 +99,7 @@ export const makeRig = (isEager = false): Rig => {
     pool: new LinkPool({
       connection: 'db',
       isEager,
+      nodes,
       spki: 'spki',
       clock,
       logger: silentLogger,

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { buildBundle, checkPolicies, diagnosticText, SHIPPED_POLICIES } from '../../src/policy/index.ts';
@@ -153,7 +154,7 @@ const cases: Readonly<Record<string, readonly [Readonly<Record<string, string>>,
       'sallyport/grants/data.json':
         '{"c": {"p": [\n  {"id": "g", "owner": "o", "expires": "never", "target": {"host": "h", "port": 1},\n   "until": 1}]}}',
     },
-    /^sallyport\/grants\/data\.json:2:3: grant c\.p\.0: .*until.*\(grants\)$/,
+    /^sallyport\/grants\/data\.json:3:13: grant c\.p\.0\.until: unknown key "until"; known here: .*\(grants\)$/,
   ],
   'grants that are no yaml': [
     { 'sallyport/grants/data.yaml': 'c:\n  p: [{id: a}\n' },
@@ -206,9 +207,102 @@ const cases: Readonly<Record<string, readonly [Readonly<Record<string, string>>,
     },
     /x\.rego:10:2: warning: regex over a list costs 13 to 21 .*\(pattern-list\)$/,
   ],
+  'a rule of a set that there is not': [
+    {
+      'sallyport/allow/x.rego': rule('{id: a, owner: o}').replace('stream["x"]', 'denies["*"]'),
+    },
+    /^sallyport\/allow\/x\.rego:6:1: 'denies' is no rule set: .*never counts; did you mean deny\? \(rule-set\)$/,
+  ],
+  'a rule of a set that there is not, with metadata of its own': [
+    {
+      'sallyport/allow/x.rego': rule('{id: a, owner: o}')
+        .replace('stream["x"]', 'forbid["x"]')
+        .replace('rego.metadata.rule()', '{"custom": {"id": "a"}}'),
+    },
+    /x\.rego:6:1: 'forbid' is no rule set: .*known here: publish, stream, deny, limits \(rule-set\)$/,
+  ],
+  'a refusal of no connection': [
+    { 'sallyport/allow/x.rego': rule('{id: a, owner: o}').replace('stream["x"]', 'deny') },
+    /x\.rego:6:1: deny rule names no connection, so it never counts: .*deny\["\*"\] \(rule-head\)$/,
+  ],
+  'a rule for every connection where there is none': [
+    { 'sallyport/allow/x.rego': rule('{id: a, owner: o, expires: never}').replace('"x"', '"*"') },
+    /x\.rego:6:1: stream\["\*"\] never counts: "\*" is for deny and limits; .*\(rule-head\)$/,
+  ],
+  'a head with more than a connection': [
+    { 'sallyport/allow/x.rego': rule('{id: a, owner: o}').replace('stream["x"]', 'deny.x.y') },
+    /x\.rego:6:1: deny rule has more than a connection in its head, .*\(rule-head\)$/,
+  ],
+  'an unknown limit': [
+    { 'sallyport/allow/x.rego': rule('{id: a, owner: o, expires: never, limits: {max_second: 3}}') },
+    /x\.rego:6:1: limits\.max_second is no limit; did you mean max_seconds\? \(rule-limits\)$/,
+  ],
+  'a limit that is near no other': [
+    { 'sallyport/allow/x.rego': rule('{id: a, owner: o, expires: never, limits: {bandwidth: 3}}') },
+    /x\.rego:6:1: limits\.bandwidth is no limit; known here: max_seconds, .*\(rule-limits\)$/,
+  ],
+  'a limit that is no whole number': [
+    { 'sallyport/allow/x.rego': rule('{id: a, owner: o, expires: never, limits: {max_seconds: 1h}}') },
+    /x\.rego:6:1: limits\.max_seconds is "1h", and must be a positive whole number \(rule-limits\)$/,
+  ],
+  'limits that are no mapping': [
+    { 'sallyport/allow/x.rego': rule('{id: a, owner: o, expires: never, limits: 60}') },
+    /x\.rego:6:1: limits 60 is no mapping .*\(rule-limits\)$/,
+  ],
+  'a limits rule that bounds nothing': [
+    {
+      'sallyport/allow/x.rego': rule('{id: a, owner: o, limit: {max_seconds: 3}}').replace(
+        'stream',
+        'limits',
+      ),
+    },
+    /x\.rego:6:1: limits rule bounds nothing: .*\(rule-limits\)$/,
+  ],
+  'a key of custom that misses its name': [
+    { 'sallyport/allow/x.rego': rule('{id: a, owner: o, expires: never, limit: {max_seconds: 3}}') },
+    /x\.rego:6:1: 'limit' in custom means nothing; did you mean limits\?; notes of your own begin with x_ \(rule-custom\)$/,
+  ],
+  'a limit that stands in custom itself': [
+    { 'sallyport/allow/x.rego': rule('{id: a, owner: o, expires: never, max_seconds: 3, x_note: mine}') },
+    /x\.rego:6:1: 'max_seconds' in custom means nothing; known here: id, owner, ticket, expires, limits; .*\(rule-custom\)$/,
+  ],
+  'a stream rule of a connection that nothing publishes': [
+    {
+      'sallyport/allow/x.rego': rule('{id: a, owner: o, expires: never}').replace('"x"', '"ordres"'),
+      'sallyport/allow/y.rego': rule('{id: b, owner: o, expires: never}').replace(
+        'stream["x"]',
+        'publish.orders',
+      ),
+    },
+    /x\.rego:6:1: warning: no publish rule is for connection 'ordres', so no stream to it can open; did you mean orders\? \(connection\)$/,
+  ],
+  'grants of a connection that nothing publishes': [
+    { 'sallyport/grants/data.yaml': grantText('title: t') },
+    /^sallyport\/grants\/data\.yaml:3:3: warning: no publish rule is for connection 'c', so no grant .*\(connection\)$/,
+  ],
+  'a folder beside the one of the vectors': [
+    { 'vector/a.yaml': vectorText, 'vector/b.yaml': vectorText },
+    /^vector\/a\.yaml:1:1: warning: vector\/a\.yaml is not read, nor is one more of vector\/: did you mean vectors\/\? \(unread\)$/,
+  ],
+  'vectors in a folder of their folder': [
+    { 'vectors/more/a.yaml': vectorText },
+    /^vectors\/more\/a\.yaml:1:1: warning: .* is not read: vectors are vectors\/\*\.yaml, .*\(unread\)$/,
+  ],
+  'data that opa does not load': [
+    { 'sallyport/grants/orders.yaml': grantText('title: t') },
+    /^sallyport\/grants\/orders\.yaml:1:1: warning: .* is not read: data is read from files named data\.yaml .*\(unread\)$/,
+  ],
+  'an unknown key of a vector': [
+    { 'vectors/x.yaml': vectorText.replace('expect: {', 'expect: {rules: a, ') },
+    /^vectors\/x\.yaml:1:\d+: vector 1: expect\.rules: unknown key "rules"; did you mean rule\? \(vectors\)$/,
+  ],
+  'grants that lack what must be there': [
+    { 'sallyport/grants/data.yaml': grantText('title: t').replace('owner: o', 'source: [10.0.0.0/8]') },
+    /^sallyport\/grants\/data\.yaml:\d+:\d+: grant c\.p\.0\.source: unknown key "source"; did you mean sources\? \(grants\)$/,
+  ],
   'a malformed vector': [
     { 'vectors/x.yaml': '- name: a\n' },
-    /^vectors\/x\.yaml:1:3: vector 1: input: .*\(vectors\)$/,
+    /^vectors\/x\.yaml:1:3: vector 1: input: is missing \(expected: object\) \(vectors\)$/,
   ],
 };
 
@@ -262,6 +356,7 @@ test('the commands: build writes the bundle, check exits 1 on findings, without 
     {
       file,
       bytes: 0,
+      sha256: createHash('sha256').update(readFileSync(file)).digest('hex'),
       sequence: 9,
       revision: 'orders',
       rules: 4,
@@ -280,11 +375,60 @@ test('the commands: build writes the bundle, check exits 1 on findings, without 
   assert.equal(missing.status, 3, missing.stderr);
   assert.match(missing.stderr, /ERR_POLICY_OPA_MISSING/);
   assert.match(missing.stderr, /build-policy-tools/);
+  assert.match(
+    missing.stderr,
+    /needs OPA \d.*; SALLYPORT_OPA names \/nonexistent\/opa, which is no OPA that runs/,
+  );
   assert.doesNotMatch(missing.stderr, /\n\s+at /);
   const usage = sallyport(['policy', 'build', directory, '-o', file, '--sequence', '0'], {
     SALLYPORT_OPA: opa,
   });
   assert.equal(usage.status, 2, usage.stderr);
+});
+
+test('build refuses what check refuses, and test says it', async (t) => {
+  const env = { SALLYPORT_OPA: await testOpa(), SALLYPORT_REGAL: '/nonexistent/regal' };
+  const bad: Readonly<Record<string, readonly [string, RegExp]>> = {
+    'an undefined reference': [
+      rule('{id: a, owner: o, expires: never}', 'input.key.principle == "a"').replace('"x"', '"orders-db"'),
+      /x\.rego:6:\d+: .*undefined ref/,
+    ],
+    'no owner': [
+      rule('{id: a, expires: never}').replace('"x"', '"orders-db"'),
+      /x\.rego:6:1: rule has no owner/,
+    ],
+    'no expiry': [
+      rule('{id: a, owner: o}').replace('"x"', '"orders-db"'),
+      /x\.rego:6:1: rule has no expires/,
+    ],
+    'a refusal that nothing asks': [
+      rule('{id: a, owner: o}').replace('stream["x"]', 'denies["*"]'),
+      /x\.rego:6:1: 'denies' is no rule set/,
+    ],
+  };
+  for (const [what, [text, finding]] of Object.entries(bad)) {
+    const directory = policyDirectory(t, { 'sallyport/allow/x.rego': text }, ORDERS);
+    const file = join(scratch(t), 'bundle.tar.gz');
+    const built = sallyport(['policy', 'build', directory, '-o', file], env);
+    assert.equal(built.status, 2, what);
+    assert.match(built.stderr, /is not built: 'policy check' refuses it/, what);
+    assert.match(built.stderr, finding, what);
+    assert.ok(!existsSync(file), what);
+    const tested = sallyport(['policy', 'test', directory], env);
+    assert.equal(tested.status, 0, tested.stderr);
+    assert.match(tested.stderr, finding, what);
+    assert.match(tested.stderr, /'policy check' and 'policy build' refuse this directory/, what);
+  }
+  const warned = policyDirectory(t, { 'vector/x.yaml': '[]\n' }, ORDERS);
+  const file = join(scratch(t), 'bundle.tar.gz');
+  const built = sallyport(['policy', 'build', warned, '-o', file], env);
+  assert.equal(built.status, 0, built.stderr);
+  assert.match(built.stderr, /vector\/x\.yaml:1:1: warning: .* did you mean vectors\/\?/);
+  assert.match(
+    built.stdout,
+    /^sha256 [0-9a-f]{64}, not signed; signing gives it another\n {2}.* policy sign /m,
+  );
+  assert.match(sallyport(['policy', 'test', warned], env).stderr, /vector\/x\.yaml:1:1: warning: /);
 });
 
 test('what is in order is not warned of', async (t) => {
@@ -303,7 +447,7 @@ test('what is in order is not warned of', async (t) => {
   ];
   const files = {
     'sallyport/allow/x.rego': `${head}import data.sallyport.request\n\n${rules.join('').trimEnd()}\n`,
-    'sallyport/grants/data.yaml': grantText('sources: [10.0.0.0/8, "2001:db8::/32"]'),
+    'sallyport/grants/data.yaml': grantText('sources: [10.0.0.0/8, "2001:db8::/32"]').replace('c:', 'x:'),
   };
   const found = await checkPolicies(policyDirectory(t, files), await testOpa());
   assert.deepEqual(

@@ -44,6 +44,9 @@ conflict := 1 if input.stream.kind == "tcp"
 conflict := 2 if input.stream.id == "s1"
 `;
 
+/** An instance that is used after a throw loses stack at each: some hundreds are its end. */
+const THROWS = 600;
+
 const as = (host: PolicyHost, principal: string): Promise<Decision> =>
   decide(host, streamInput({ key: keyOf(principal) }), openGuard);
 
@@ -85,11 +88,11 @@ test('every throw discards its instance, and the engine stays whole', async (t) 
   t.after(() => engine.close());
   const input = canonicalInput(streamInput({ key: keyOf('thrower') }));
   const request = { action: 'stream', input, addresses: ['10.1.2.3'] } as const;
-  for (let round = 0; round < 100; round += 1) {
+  for (let round = 0; round < THROWS; round += 1) {
     const outcome = await engine.evaluate(request, `kind ${round}`, 'open');
     assert.ok(outcome.kind === 'failed' && outcome.reason === 'policy_error');
   }
-  assert.equal(engine.stats().discarded, 100);
+  assert.equal(engine.stats().discarded, THROWS);
   const good = { ...request, input: canonicalInput(streamInput()) };
   const outcome = await engine.evaluate(good, 'good', 'open');
   assert.ok(outcome.kind === 'verdicts' && outcome.verdicts[0]?.allow === true);
@@ -197,6 +200,31 @@ test('opens go before re-checks', async (t) => {
     order.slice(0, lastOpen).filter((lane) => lane === 'recheck').length < 60,
     `last open at ${lastOpen}`,
   );
+});
+
+test('re-checks leave half of the evaluators to opens, unless one hangs', async (t) => {
+  const host = await faultyHost(t, { workers: 4, budgetMs: 60_000 });
+  const recheck = (principal: string): Promise<Decision> =>
+    decide(host, streamInput({ key: keyOf(principal) }), openGuard, 'recheck');
+  const busy = (): number => host.engine?.evaluators.filter(({ state }) => state === 'busy').length ?? 0;
+  let most = 0;
+  const asked = Array.from({ length: 200 }, async () => {
+    await recheck('orders-app');
+    most = Math.max(most, busy());
+  });
+  await Promise.all(asked);
+  assert.equal(most, 2);
+
+  const hanging = [recheck('looper'), recheck('looper')];
+  await untilRunning(host, 2);
+  assert.equal((await recheck('orders-app')).allow, true);
+  for (const evaluator of host.engine?.evaluators ?? []) {
+    if (evaluator.running() !== undefined) await evaluator.kill();
+  }
+  assert.deepEqual((await Promise.all(hanging)).map(summary), [
+    [false, 'engine', 'policy_error'],
+    [false, 'engine', 'policy_error'],
+  ]);
 });
 
 test('a bundle that needs a builtin of the host is refused at load', async (t) => {

@@ -51,6 +51,11 @@ for (const name of EXAMPLES) {
     assert.ok(own.filter(({ expected }) => !expected.allow).length >= 2);
     const { bytes } = await buildBundle(directory, undefined, { opa });
     const bundle = await readBundle(bytes);
+    // As agents record it: a node's host, where `status` shows its name.
+    for (const { name: vector, input } of bundle.vectors.filter(
+      ({ input: one }) => one.namespace !== 'vector.invalid',
+    ))
+      assert.deepEqual(input['relay'], { node: 'relay-1.example.com' }, vector);
     await withEngine(bundle, (engine) => acceptBundle(engine, bundle));
     // Every rule of it is expected by some vector: taking one away, or letting it run out, is seen.
     const said = new Set(own.flatMap(({ expected }) => [expected.rule, ...(expected.reasons ?? [])]));

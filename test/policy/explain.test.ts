@@ -74,6 +74,28 @@ test('a rule that matches and has ended is matched, not live', async (t) => {
   assert.ok(answer.ok && answer.verdict.reasons.some(({ code }) => code === 'rule_expired'));
 });
 
+test('a rule that holds and is invalid says so, with what it should be', async (t) => {
+  const odd = `package sallyport.allow
+
+# METADATA
+# title: Has a limit that there is not
+# custom: {id: odd, owner: o@example.com, expires: never, limits: {max_second: 3}}
+stream["orders-db"] contains rego.metadata.rule() if input.key.principal == "odd"
+`;
+  const bundle = join(scratch(t), 'bundle.tar.gz');
+  writeFileSync(bundle, await compileOrders(t, { 'sallyport/allow/odd.rego': odd }));
+  const input = recorded({ key: keyOf('odd') });
+  const run = sallyport(['policy', 'explain', '--input', '-', '--bundle', bundle], {}, input);
+  assert.equal(run.status, 1, run.stderr);
+  const fault = 'limits\\.max_second: expected one of idle_seconds, max_bytes, max_seconds, .*';
+  assert.match(run.stdout, new RegExp(`^ {2}reason {3}rule_invalid rule odd: ${fault}$`, 'm'));
+  assert.match(
+    run.stdout,
+    new RegExp(`^ {2}stream {3}odd matches and does not count, it is invalid: ${fault}$`, 'm'),
+  );
+  assert.doesNotMatch(run.stdout, /odd holds/);
+});
+
 test('each address is asked in the form in which an agent asks, and one of them is enough', async (t) => {
   const target = {
     host: 'sql01.corp.example',
@@ -151,7 +173,7 @@ test('the command: stdin, a directory or a bundle, exit codes, and without opa',
   });
   assert.equal(without.status, 1);
   assert.match(without.stdout, /^ {2}matched {2}publish orders-publish$/m);
-  assert.match(without.stderr, /no failing lines: they need opa/);
+  assert.match(without.stderr, /no failing lines: they need OPA/);
   const directory = policyDirectory(t, {}, ORDERS);
   assert.equal(sallyport(['policy', 'explain', '--input', vector, '--bundle', directory]).status, 1);
   const compiled = sallyport(['policy', 'explain', '--input', vector, '--bundle', directory], {

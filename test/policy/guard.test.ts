@@ -37,7 +37,7 @@ const refused: readonly (readonly [string, string, number?])[] = [
   ['::ffff:10.0.0.1', 'ipv4_mapped'],
   ['::ffff:a00:1', 'ipv4_mapped'],
   ['127.0.0.1', 'loopback'],
-  ['127.77.0.9', 'loopback'],
+  ['127.78.0.9', 'loopback'],
   ['::1', 'loopback'],
   ['64:ff9b::169.254.169.254', 'embedded_ipv4'],
   ['64:ff9b::127.0.0.1', 'embedded_ipv4', 5432],
@@ -105,6 +105,18 @@ test("Sallyport's own listeners are a loop, on every local address when unspecif
     false,
     'a listener by name stands for any local address',
   );
+});
+
+test('an address of a transparent name is a loop, whoever listens there and whatever loopback is allowed', () => {
+  const loop = { ok: false, code: 'loop', detail: 'own_listener' };
+  for (const address of ['127.77.0.1', '127.77.255.254', '127.77.0.0']) {
+    assert.deepEqual(guardAddress(address, 5432, settings), loop, address);
+  }
+  assert.deepEqual(guardAddress('64:ff9b::127.77.0.1', 5432, settings), {
+    ok: false,
+    code: 'guard_denied',
+    detail: 'embedded_ipv4',
+  });
 });
 
 test('the audit database is a target only where that is allowed', () => {

@@ -88,6 +88,28 @@ test('a held bundle is not the last good one, and a refused one leaves it held',
   assert.equal(again.status().active?.sequence, 7);
 });
 
+test('what is confirmed is counted again, and activated even where that fails', async (t) => {
+  const { host, bundleFile } = await open(t);
+  writeFileSync(bundleFile, await closing(t));
+  await host.reload();
+  const first = host.status().held;
+  host.reviewBy(() => Promise.resolve({ live: 5, wouldClose: 3, isHeld: true }));
+  assert.equal(await host.activateHeld(first?.id ?? ''), true);
+  const { confirmed } = host.status();
+  assert.deepEqual([confirmed?.id, confirmed?.counted], [first?.id, { live: 5, wouldClose: 3 }]);
+  assert.equal(confirmed?.held.id, first?.id);
+  writeFileSync(bundleFile, await closing(t, 9));
+  await host.reload();
+  const second = host.status().held?.id ?? '';
+  host.reviewBy(() => Promise.reject(new Error('no review')));
+  assert.equal(await host.activateHeld(second), true);
+  assert.deepEqual([host.status().active?.sequence, host.status().confirmed?.counted], [9, undefined]);
+  host.reviewBy(() => Promise.resolve({ live: 1, wouldClose: 0, isHeld: false }));
+  writeFileSync(bundleFile, await closing(t, 10));
+  await host.reload();
+  assert.deepEqual([host.status().active?.sequence, host.status().confirmed], [10, undefined]);
+});
+
 test('an activation whose review fails is refused', async (t) => {
   const { host, bundleFile } = await open(t);
   host.reviewBy(() => Promise.reject(new Error('no review')));

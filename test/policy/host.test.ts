@@ -3,6 +3,7 @@ import { cpSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { decide, keySigner, type PolicyHost, signBundle } from '../../src/policy/index.ts';
+import { ENDLESS_START } from './hostile-archives.ts';
 import { edit, makeKey, trusted } from './signing-support.ts';
 import { ORDERS, compileOrders, keyOf, openGuard, openHost, scratch, streamInput } from './support.ts';
 
@@ -265,7 +266,13 @@ test('a grants file takes the place of the grants in the bundle and is reloaded 
   const rejected = next(t, host, 'onRejected');
   replace(dataFile, 'orders-db: {reporting: [{id: x}]}');
   await rejected;
-  assert.equal(host.status().rejected?.code, 'ERR_POLICY_GRANTS');
+  const { rejected: bundleRejected, grantsRejected } = host.status();
+  assert.equal(bundleRejected, undefined, 'the bundle is not to blame');
+  assert.deepEqual([grantsRejected?.code, grantsRejected?.file], ['ERR_POLICY_GRANTS', dataFile]);
+  assert.match(
+    grantsRejected?.message ?? '',
+    /^grants file \S+data\.yaml NOT taken: .*; .*whoever was removed from it still has access$/,
+  );
   assert.equal(host.generation, generation + 1);
 });
 
@@ -283,7 +290,7 @@ test('grants that are wrong are refused: mapped networks, unknown limits, malfor
     writeFileSync(dataFile, text);
     const host = await openHost(t, bundle, { dataFile });
     assert.equal(host.active, undefined, text);
-    assert.equal(host.status().rejected?.code, 'ERR_POLICY_GRANTS', text);
+    assert.equal(host.status().grantsRejected?.code, 'ERR_POLICY_GRANTS', text);
   }
 });
 
@@ -329,4 +336,27 @@ test('a closed host decides nothing', async (t) => {
   await host.close();
   assert.equal((await decide(host, streamInput(), openGuard)).reason, 'no_bundle');
   assert.notEqual(host.generation, generation);
+});
+
+test('a bundle whose start never returns is given up, and the one before goes on', async (t) => {
+  const bundleFile = join(scratch(t), 'bundle.tar.gz');
+  const good = await compileOrders(t);
+  const host = await openHost(t, good, { bundleFile, startLimitMs: 3_000 });
+  const before = host.active?.sha256;
+  const rejected = next(t, host, 'onRejected');
+  replace(
+    bundleFile,
+    await edit(await withSequence(good, 8), (files) => files.set('policy.wasm', ENDLESS_START)),
+  );
+  await rejected;
+  const { rejected: refusal, active } = host.status();
+  assert.equal(refusal?.code, 'ERR_POLICY_START');
+  assert.match(refusal.message, /not ready after 3000 ms/);
+  assert.equal(active?.sha256, before);
+  assert.equal((await decide(host, streamInput(), openGuard)).allow, true);
+  // Its threads are gone: nothing keeps the host from closing, nor from the next bundle.
+  const activated = next(t, host, 'onActivated');
+  replace(bundleFile, await withSequence(good, 9));
+  await activated;
+  assert.equal(host.active?.sequence, 9);
 });

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { generateKeyPairSync } from 'node:crypto';
+import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import {
@@ -77,6 +78,16 @@ test('policy new writes what it says, and its ci recipe finds what is wrong', as
     spawnSync(join(directory, 'ci.sh'), { env: { ...process.env, ...env, SALLYPORT: bin } }).status;
   assert.equal(ci(), 0);
   assert.equal((await readBundle(readFileSync(bundle))).catalog.length, 2);
+  // As init lays it out: the bundle that runs and the key beside the directory.
+  cpSync(bundle, join(directory, '../bundle.tar.gz'));
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  writeFileSync(
+    join(directory, '../policy-signing.key'),
+    privateKey.export({ type: 'pkcs8', format: 'pem' }),
+  );
+  assert.equal(ci(), 0);
+  const next = await readBundle(readFileSync(bundle));
+  assert.deepEqual([next.sequence, next.signed], [2, true]);
   const vectors = join(directory, 'vectors/web.yaml');
   writeFileSync(vectors, readFileSync(vectors, 'utf8').replace('allow: true', 'allow: false'));
   assert.equal(ci(), 1);

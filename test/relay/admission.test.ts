@@ -8,9 +8,10 @@ import { CONTROL_PATH } from '../../src/protocol/index.ts';
 import { COALESCE_MS } from '../../src/audit/index.ts';
 import { MAX_UNKNOWN_PER_ADDRESS } from '../../src/relay/entrance.ts';
 import { SNIFF_TIMEOUT_MS } from '../../src/protocol/index.ts';
+import { spkiFingerprint } from '../../src/runtime/index.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { ask, good } from './handshake.ts';
-import { CA, closeAll, credential, HOST, startRelayNode, TestLogin } from './relay-fixture.ts';
+import { CA, closeAll, credential, HOST, startRelayNode, TestLogin, TLS } from './relay-fixture.ts';
 
 test('a handshake is refused in plain HTTP with a stable code', async () => {
   const relay = await startRelayNode();
@@ -94,7 +95,9 @@ test('a relay names its certificate and node to a probe', async () => {
     const [line] = (await once(probe, 'data')) as [Buffer];
     assert.match(
       line.toString(),
-      new RegExp(`^SALLYPORT/1 node ${HOST}\\nSALLYPORT/1 run [0-9a-f-]{36}\\n$`),
+      new RegExp(
+        `^SALLYPORT/1 node ${HOST}\\nSALLYPORT/1 run [0-9a-f-]{36}\\nSALLYPORT/1 key ${spkiFingerprint(TLS.cert)}\\n$`,
+      ),
     );
     assert.equal(probe.alpnProtocol, 'sp.probe');
     probe.destroy();

@@ -294,7 +294,7 @@ test('failures of both ends are merged by stream, and only of connections that t
       detail: 'no rule allows db.test:5432',
       stream_id: 's-1',
       decision_id: 'd-1',
-      principal: null,
+      principal: 'rule-k_send',
       gateway: 'gateway-1',
       agent: 'agent-1',
       reasons: ['not_listed'],
@@ -312,14 +312,20 @@ test('a request without an agent is refused, and why knows', async () => {
   assert.ok('refused' in excluded && excluded.code === 'no_agent');
   const unwanted = await ends.gateway.login.requestLink({ ...request, want: 'somebody-else' });
   assert.ok('refused' in unwanted && unwanted.code === 'no_agent');
+  assert.equal(unwanted.detail, 'no other agent publishes db');
+  assert.deepEqual(relay.node.live.lastFailures('db'), [], 'one agent serves it: nothing failed');
   const foreign = await ends.gateway.login.requestLink({ ...request, connection: 'web' });
   assert.ok('refused' in foreign && foreign.code === 'not_authorized');
-  const [latest] = relay.node.live.lastFailures('db');
-  assert.deepEqual([latest?.stage, latest?.code, latest?.gateway], ['link', 'no_agent', 'gateway-1']);
   await assert.rejects(ends.gateway.login.publish('db', 'h-k_send', ends.gatewayCertificate.spki));
   ends.agent.login.unpublish('db');
   await relay.node.live.streams();
   const unpublished = await ends.gateway.login.requestLink(request);
   assert.ok('refused' in unpublished && unpublished.code === 'no_agent');
+  const excludedNow = await ends.gateway.login.requestLink({ ...request, exclude: [ends.agent.instance] });
+  assert.ok('refused' in excludedNow);
+  assert.equal(excludedNow.detail, 'no agent publishes db');
+  const [latest, ...others] = relay.node.live.lastFailures('db');
+  assert.deepEqual([latest?.stage, latest?.code, latest?.gateway], ['link', 'no_agent', 'gateway-1']);
+  assert.deepEqual(others, []);
   await closeAll(relay, ends.agent, ends.gateway);
 });

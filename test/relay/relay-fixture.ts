@@ -23,6 +23,7 @@ import {
   type LinkOffer,
   type LoginHandlers,
   NodeLogin,
+  type NodeLoginOptions,
   openDataLink,
   type RelayNodeConfig,
   type Side,
@@ -242,6 +243,7 @@ export class TestLogin {
       namespace?: string;
       ca?: string;
       clock?: Clock;
+      carriers?: NodeLoginOptions['carriers'];
     } = {},
   ) {
     this.instance = options.instance ?? uuidv7();
@@ -260,6 +262,7 @@ export class TestLogin {
       build: 'test',
       namespace: options.namespace ?? NAMESPACE,
       ca: options.ca ?? CA,
+      carriers: options.carriers,
       clock: options.clock ?? systemClock,
       logger: silentLogger,
       credentials,
@@ -339,9 +342,12 @@ export const startRelayNode = async (
   return { node, control, audit, port, config: { host: HOST, control_port: port, data_ports: [port] } };
 };
 
+/** How a side comes to the node. */
+export type Way = Pick<Relay, 'config'> & { readonly carriers?: NodeLoginOptions['carriers'] };
+
 export const openSide = async (
   side: Side,
-  relay: Pick<Relay, 'config'>,
+  relay: Way,
   offer: LinkOffer,
   certificate: LinkCertificate,
   own: { readonly name: string; readonly instance: string },
@@ -352,6 +358,8 @@ export const openSide = async (
     side,
     offer,
     node: relay.config,
+    ca: CA,
+    carriers: relay.carriers,
     certificate,
     own: { ...own, namespace: NAMESPACE, build: 'test' },
     clock: systemClock,
@@ -366,11 +374,19 @@ export const openSide = async (
 };
 
 /** One agent that publishes `db` and one gateway, both logged in. */
-export const startEnds = async (relay: Relay, sendKey = 'k_send') => {
+export const startEnds = async (
+  relay: Relay,
+  sendKey = 'k_send',
+  carriers: Partial<Record<Side, NodeLoginOptions['carriers']>> = {},
+) => {
   const agentCertificate = await createLinkCertificate('agent-1', systemClock);
   const gatewayCertificate = await createLinkCertificate('gateway-1', systemClock);
-  const agent = new TestLogin(relay.config, 'agent', 'agent-1', [credential('k_listen', 'db')]);
-  const gateway = new TestLogin(relay.config, 'gateway', 'gateway-1', [credential(sendKey, 'db')]);
+  const agent = new TestLogin(relay.config, 'agent', 'agent-1', [credential('k_listen', 'db')], {
+    carriers: carriers.agent,
+  });
+  const gateway = new TestLogin(relay.config, 'gateway', 'gateway-1', [credential(sendKey, 'db')], {
+    carriers: carriers.gateway,
+  });
   agent.login.start();
   gateway.login.start();
   await agent.until('onAttached');
@@ -381,8 +397,12 @@ export const startEnds = async (relay: Relay, sendKey = 'k_send') => {
 
 export type Ends = Awaited<ReturnType<typeof startEnds>>;
 
-/** Asks for a link and opens both sides of it. */
-export const openLink = async (relay: Pick<Relay, 'config'>, ends: Ends) => {
+/** Asks for a link and opens both sides of it, each by the way that `sides` gives it. */
+export const openLink = async (
+  relay: Pick<Relay, 'config'>,
+  ends: Ends,
+  sides: Readonly<Record<Side, Way>> = { gateway: relay, agent: relay },
+) => {
   const offer = await ends.gateway.login.requestLink({
     cred: ends.cred,
     connection: 'db',
@@ -392,11 +412,11 @@ export const openLink = async (relay: Pick<Relay, 'config'>, ends: Ends) => {
   if ('refused' in offer) throw new Error(`link refused: ${offer.code} ${offer.detail}`);
   const agentOffer = await ends.agent.until('onOffer', ({ link_id }) => link_id === offer.link_id);
   const [gatewayPeer, agentPeer] = await Promise.all([
-    openSide('gateway', relay, offer, ends.gatewayCertificate, {
+    openSide('gateway', sides.gateway, offer, ends.gatewayCertificate, {
       name: 'gateway-1',
       instance: ends.gateway.instance,
     }),
-    openSide('agent', relay, agentOffer, ends.agentCertificate, {
+    openSide('agent', sides.agent, agentOffer, ends.agentCertificate, {
       name: 'agent-1',
       instance: ends.agent.instance,
     }),

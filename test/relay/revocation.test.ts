@@ -143,6 +143,28 @@ test("a revoked Listen key takes its agent's links; another agent's link and off
   await closeAll(relay, ends.agent, ends.gateway, second);
 });
 
+test('who asks for a link on a key that is gone is told of the key, and why knows whose it was', async () => {
+  const relay = await startRelayNode();
+  relay.control.addConnection('web');
+  relay.control.addKey('k_web', 'web', ['Send']);
+  const login = new TestLogin(relay.config, 'gateway', 'gateway-2', [
+    credential('k_send', 'db'),
+    credential('k_web', 'web'),
+  ]);
+  login.login.start();
+  const { cred } = await login.until('onAttached', ({ key_id }) => key_id === 'k_send');
+  await login.until('onAttached', ({ key_id }) => key_id === 'k_web');
+  relay.control.revoke('k_send');
+  await login.until('onCredentialRefused');
+  const { spki } = await createLinkCertificate('gateway-2', systemClock);
+  const refused = await login.login.requestLink({ cred, connection: 'db', spki, exclude: [] });
+  assert.ok('refused' in refused);
+  assert.deepEqual([refused.code, refused.detail], ['key_revoked', 'key k_send is revoked']);
+  const [failure] = relay.node.live.lastFailures('db');
+  assert.deepEqual([failure?.code, failure?.principal], ['key_revoked', 'rule-k_send']);
+  await closeAll(relay, login);
+});
+
 test('a revocation that falls into a handshake, an attach or a joining wins', async () => {
   const relay = await startRelayNode();
   const ends = await startEnds(relay);

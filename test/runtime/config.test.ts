@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -131,4 +131,36 @@ test('the environment overrides sections and keys', () => {
     cut_after_seconds: 'never',
   });
   assert.deepEqual(config.listen, ['a:1', 'b:2']);
+});
+
+test('a file with a key or a secret that others may read is a warning at its place, not a problem', (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'config-'));
+  t.after(() => rmSync(directory, { recursive: true }));
+  for (const name of ['open.key', 'shut.key', 'secret'])
+    writeFileSync(join(directory, name), 'x', { mode: 0o600 });
+  const warningsOf = (key: string): string[] => {
+    const warnings: string[] = [];
+    const text = `namespace: a\ntls: {key_file: ${key}}\nconnections:\n  - {connection_string_file: secret}\n`;
+    const onWarning = ({ line, message }: { line: number; message: string }): void => {
+      warnings.push(`${line} ${message}`);
+    };
+    parseConfig(text, join(directory, 'x.yaml'), schema, { environment: {}, onWarning });
+    return warnings;
+  };
+  assert.deepEqual(warningsOf('shut.key'), []);
+  for (const name of ['open.key', 'secret']) chmodSync(join(directory, name), 0o640);
+  const readable = (name: string): string =>
+    `others may read ${join(directory, name)} (mode 0640): chmod 600 ${join(directory, name)}`;
+  assert.deepEqual(warningsOf('open.key'), [
+    `2 tls.key_file: ${readable('open.key')}`,
+    `4 connections.0.connection_string_file: ${readable('secret')}`,
+  ]);
+});
+
+test('a message that begins with HOST:PORT keeps its capitals', () => {
+  const address = z.strictObject({ listen: z.string().regex(/:\d+$/, 'HOST:PORT') });
+  assert.throws(
+    () => parseConfig('listen: x', '/etc/x.yaml', address, { environment: {} }),
+    /listen: HOST:PORT/,
+  );
 });

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { test, type TestContext } from 'node:test';
 
 const SCRIPT = `
-import { runUntilSignal, silentLogger, systemClock, exitProcess } from './src/runtime/index.ts';
+import { runUntilSignal, silentLogger, systemClock, exitProcess } from './dist/runtime/index.js';
 const slow = process.argv[1] === 'slow';
 const keep = setInterval(() => undefined, 60_000);
 const running = runUntilSignal({
@@ -25,7 +25,7 @@ const start = async (
   t: TestContext,
   mode: string,
 ): Promise<{ child: ChildProcess; lines: () => Promise<string>; ended: Promise<unknown[]> }> => {
-  const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', SCRIPT, mode], {
+  const child = spawn(process.execPath, ['--input-type=module', '-e', SCRIPT, mode], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   t.after(() => child.kill('SIGKILL'));
@@ -57,6 +57,27 @@ test('a parent that is gone stops it, however the parent went', async (t) => {
   child.stdin?.end();
   assert.deepEqual(await ended, [0, null]);
   assert.equal(await lines(), 'ready\nstop parent\n');
+});
+
+test('with stopWithParent, a parent that was killed stops it, though nothing was held open', async (t) => {
+  const inner = SCRIPT.replace('stopWithStdin', 'stopWithParent');
+  const outer = `
+import { spawn } from 'node:child_process';
+const child = spawn(process.execPath, ['--input-type=module', '-e', ${JSON.stringify(inner)}, 'plain'], { stdio: ['ignore', 'inherit', 'inherit'] });
+setInterval(() => undefined, 60_000);
+process.stdout.write(child.pid + '\\n');`;
+  const parent = spawn(process.execPath, ['--input-type=module', '-e', outer.replaceAll('\\\\n', '\\n')], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  t.after(() => parent.kill('SIGKILL'));
+  parent.stdout.setEncoding('utf8');
+  let text = '';
+  for await (const chunk of parent.stdout) {
+    const wasReady = text.includes('ready');
+    text += String(chunk);
+    if (!wasReady && text.includes('ready')) parent.kill('SIGKILL');
+  }
+  assert.match(text, /stop parent/);
 });
 
 test('what does not stop by the deadline is ended with 1', async (t) => {

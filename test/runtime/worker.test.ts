@@ -1,31 +1,48 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { type TestContext, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
-import { startWorker } from '../../src/runtime/index.ts';
+import { projectRoot, runCommand } from '../support/command.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
 
-test('a worker runs a TypeScript file, from any current directory', async () => {
-  const directory = mkdtempSync(join(tmpdir(), 'sallyport-worker-'));
-  const before = process.cwd();
-  try {
-    writeFileSync(join(directory, 'package.json'), '{"type":"module"}');
-    const file = join(directory, 'worker.ts');
-    writeFileSync(
-      file,
-      `import { parentPort } from 'node:worker_threads';\nconst answer: number = 42;\nparentPort?.postMessage(answer);`,
-    );
-    process.chdir(directory);
-    const worker = startWorker(pathToFileURL(file));
-    const answer = await new Promise((resolve, reject) => {
-      worker.once('message', resolve);
-      worker.once('error', reject);
-    });
-    assert.equal(answer, 42);
-    await worker.terminate();
-  } finally {
-    process.chdir(before);
-    rmSync(directory, { recursive: true, force: true });
-  }
+/** Text of a program that starts a thread and a process which answer. */
+const starter = (t: TestContext, extension: 'ts' | 'js', runtime: string): string => {
+  const directory = temporaryDirectory(t, 'worker');
+  const annotation = extension === 'ts' ? ': number' : '';
+  const write = (name: string, text: string): void => writeFileSync(join(directory, name), text);
+  write('package.json', '{"type":"module"}');
+  write(
+    `thread.${extension}`,
+    `import { parentPort } from 'node:worker_threads';\nconst answer${annotation} = 42;\nparentPort?.postMessage(answer);`,
+  );
+  write(
+    `process.${extension}`,
+    `const answer${annotation} = 43;\nprocess.send(answer, () => process.disconnect());`,
+  );
+  return `
+    import { once } from 'node:events';
+    import { startProcess, startWorker } from ${JSON.stringify(pathToFileURL(join(projectRoot, runtime)).href)};
+    const base = ${JSON.stringify(pathToFileURL(`${directory}/`).href)};
+    const worker = startWorker(new URL('thread.ts', base));
+    const child = startProcess(new URL('process.ts', base));
+    const [[fromThread], [fromProcess]] = await Promise.all([once(worker, 'message'), once(child, 'message')]);
+    console.log(fromThread, fromProcess);`;
+};
+
+const run = async (t: TestContext, text: string, flags: readonly string[]): Promise<string> => {
+  const cwd = temporaryDirectory(t, 'elsewhere');
+  const main = join(temporaryDirectory(t, 'main'), 'main.mjs');
+  writeFileSync(main, text);
+  const { stdout, stderr } = await runCommand(process.execPath, [...flags, main], { cwd });
+  return `${stdout}${stderr}`;
+};
+
+test('built, a thread and a process run what their TypeScript file is built to, from any current directory', async (t) => {
+  assert.equal(await run(t, starter(t, 'js', 'dist/runtime/index.js'), []), '42 43\n');
+});
+
+test('unbuilt, a thread and a process run their TypeScript file, from any current directory', async (t) => {
+  const flags = ['--import', import.meta.resolve('tsx')];
+  assert.equal(await run(t, starter(t, 'ts', 'src/runtime/index.ts'), flags), '42 43\n');
 });

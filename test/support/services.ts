@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { chownSync, mkdirSync, writeFileSync } from 'node:fs';
+import { chownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { startBackground } from './background.ts';
@@ -227,4 +227,41 @@ export const startFileNginx = (
       ? ''
       : `if ($http_authorization != "Bearer ${demands.token}") { return 401; }`;
   return runNginx(t, `${client}\n    location / { ${token} root ${root}; }`);
+};
+
+/** A real sshd on loopback that lets in one key, for the user who runs the test. */
+export const startSshd = async (
+  t: Closer,
+): Promise<{
+  readonly port: number;
+  readonly user: string;
+  readonly keyFile: string;
+  readonly hostKey: string;
+}> => {
+  const directory = temporaryDirectory(t, 'sshd');
+  const file = (name: string): string => join(directory, name);
+  for (const name of ['host_key', 'user_key'])
+    execFileSync(program('ssh-keygen'), ['-q', '-t', 'ed25519', '-N', '', '-f', file(name)]);
+  // Root's sshd wants the directory that its service would have made.
+  if (userInfo().uid === 0) mkdirSync('/run/sshd', { recursive: true, mode: 0o755 });
+  const port = await freePort();
+  writeFileSync(
+    file('sshd_config'),
+    [
+      `Port ${port}`,
+      'ListenAddress 127.0.0.1',
+      `HostKey ${file('host_key')}`,
+      `AuthorizedKeysFile ${file('user_key.pub')}`,
+      `PidFile ${file('sshd.pid')}`,
+      'UsePAM no',
+      'StrictModes no',
+      'PasswordAuthentication no',
+      'PermitRootLogin prohibit-password',
+      '',
+    ].join('\n'),
+  );
+  const server = startBackground(t, program('sshd'), ['-D', '-e', '-f', file('sshd_config')]);
+  await server.said(/Server listening/);
+  const [type = '', key = ''] = readFileSync(file('host_key.pub'), 'utf8').split(' ');
+  return { port, user: userInfo().username, keyFile: file('user_key'), hostKey: `${type} ${key}` };
 };

@@ -80,3 +80,67 @@ test('several processes may build at the same time', async (t) => {
     Array.from({ length: 6 }, () => 'built\n'),
   );
 });
+
+test('the tests that run are always of these very sources', (t) => {
+  const checkout = temporaryDirectory(t, 'build');
+  const write = (path: string, text: string): void => {
+    mkdirSync(dirname(join(checkout, path)), { recursive: true });
+    writeFileSync(join(checkout, path), text);
+  };
+  cpSync(join(root, 'tools/build.mjs'), join(checkout, 'tools/build.mjs'));
+  symlinkSync(join(root, 'node_modules'), join(checkout, 'node_modules'));
+  write('package.json', '{"type":"module"}');
+  write('src/part/answer.ts', 'export const answer: number = 42;');
+  write('bench/pattern.ts', 'export const pattern: string = "pattern";');
+  write('test/support/word.ts', 'export const word: string = "word";');
+  write('test/fixtures/text.txt', 'text');
+  const main = 'test/part/answer.test.ts';
+  const text = `
+    import { readFileSync } from 'node:fs';
+    import { pattern } from '../../bench/pattern.ts';
+    import { answer } from '../../src/part/answer.ts';
+    import { word } from '../support/word.ts';
+    import { own } from './own.ts';
+    const file: URL = new URL('../fixtures/text.txt', import.meta.url);
+    const { own: again } = await import('./own.ts');
+    console.log(answer, pattern, word, own === again, readFileSync(file, 'utf8'));`;
+  write(main, text);
+  write('test/part/own.ts', 'export const own: object = {};');
+  const build = (): string =>
+    execFileSync(process.execPath, ['-e', "import('./tools/build.mjs').then((tool) => tool.buildTests())"], {
+      cwd: checkout,
+      encoding: 'utf8',
+      stdio: 'pipe',
+    });
+  const built = join(checkout, 'dist-test/part/answer.test.js');
+  const run = (): string => {
+    build();
+    return execFileSync(process.execPath, [built], { encoding: 'utf8', stdio: 'pipe' }).trim();
+  };
+
+  assert.equal(run(), '42 pattern word true text');
+  const { mtimeMs } = statSync(built);
+  write('src/part/answer.ts', 'export const answer: number = 43;');
+  write('bench/pattern.ts', 'export const pattern: string = "dots";');
+  write('test/support/word.ts', 'export const word: string = "noun";');
+  write('test/fixtures/text.txt', 'prose');
+  assert.equal(run(), '43 dots noun true prose');
+  assert.notEqual(statSync(built).mtimeMs, mtimeMs, 'what it takes from the benchmarks is part of it');
+
+  // Whatever somebody did to the output is undone.
+  writeFileSync(built, 'console.log("stale")');
+  writeFileSync(join(checkout, 'dist-test/support/word.js'), 'export const word = "stale";');
+  assert.equal(run(), '43 dots noun true prose');
+
+  rmSync(join(checkout, 'test/part/own.ts'));
+  assert.throws(() => {
+    run();
+  }, /Cannot find module .*own\.js/);
+  assert.equal(existsSync(join(checkout, 'dist-test/part/own.js')), false, 'a removed source stays');
+
+  write('test/part/own.ts', 'export const own: = {};');
+  assert.throws(build);
+  write('test/part/own.ts', 'export const own = {};');
+  write('bench/pattern.ts', "export { answer as pattern } from '../src/part/answer.ts';");
+  assert.throws(build, /is not built and may not import/);
+});

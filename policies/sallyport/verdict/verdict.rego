@@ -26,10 +26,17 @@ matched.stream contains rule if some rule in entitlement.stream
 live[action] contains rule if {
 	some action in needed
 	some rule in matched[action]
-	is_string(rule.custom.id)
-	is_string(rule.custom.owner)
+	named(rule.custom.id)
+	named(rule.custom.owner)
 	bounded(rule)
 	request.before(rule.custom.expires)
+}
+
+# METADATA
+# title: Text that says something
+named(text) if {
+	is_string(text)
+	text != ""
 }
 
 # METADATA
@@ -69,7 +76,7 @@ denied contains {"code": concat(":", ["policy", id]), "args": object.get(rule, "
 # METADATA
 # title: A limit that cannot be kept denies, it does not vanish
 # scope: rule
-denied contains {"code": "limit_invalid", "args": {"rule": id}} if {
+denied contains {"code": "limit_invalid", "args": object.union({"rule": id}, fault(unkept(cap) | idle(cap)))} if {
 	some cap in caps
 	not capping(cap)
 	id := object.get(cap, ["custom", "id"], "unnamed")
@@ -86,6 +93,9 @@ allowed if {
 	input.v == 1
 	every action in needed { count(live[action]) > 0 }
 	count(denied) == 0
+
+	# Said by denied, too; what a reason has to tell never decides whether there is one.
+	every cap in caps { capping(cap) }
 }
 
 reasons contains {"code": "allowed_by", "args": {"rule": id}} if {
@@ -100,12 +110,71 @@ reasons contains {"code": "no_rule", "args": {"action": action}} if {
 	count(matched[action]) == 0
 }
 
-reasons contains {"code": code, "args": {"rule": id}} if {
+reasons contains {"code": "rule_expired", "args": {"rule": id}} if {
+	some rule in lapsed
+	sound(rule)
+	id := object.get(rule, ["custom", "id"], "unnamed")
+}
+
+reasons contains {"code": "rule_invalid", "args": object.union({"rule": id}, fault(faults(rule)))} if {
+	some rule in lapsed
+	not sound(rule)
+	id := object.get(rule, ["custom", "id"], "unnamed")
+}
+
+# METADATA
+# title: Matched, and not live
+lapsed contains rule if {
 	some action in needed
 	some rule in (matched[action] - object.get(live, action, set()))
-	id := object.get(rule, ["custom", "id"], "unnamed")
-	code := {true: "rule_expired", false: "rule_invalid"}[sound(rule)]
 }
+
+# METADATA
+# title: The first of the faults, or nothing when none can be told; an answer never depends on it
+# scope: document
+default fault(_) := {}
+
+fault(found) := sort(found)[0] if count(found) > 0
+
+# METADATA
+# title: Members that keep a rule from being sound, and what each should be
+# scope: document
+default faults(_) := set()
+
+faults(rule) := ({{"member": name, "expected": "a text"} |
+	some name in {"id", "owner"}
+	not named(object.get(rule.custom, name, null))
+} | {{"member": "expires", "expected": "a date, a UTC second or never"} |
+	not ends(object.get(rule.custom, "expires", null))
+}) | unkept(rule)
+
+ends("never")
+
+ends(expiry) if request.instant(expiry) != null
+
+# METADATA
+# title: Limits that cannot be kept
+# scope: document
+default unkept(_) := set()
+
+unkept(rule) := ({{"member": "limits", "expected": "names and positive whole numbers"} |
+	not is_object(object.get(rule.custom, "limits", {}))
+} | {{"member": concat(".", ["limits", name]), "expected": concat(" ", ["one of", concat(", ", sort(enforceable))])} |
+	some name, _ in rule.custom.limits
+	not name in enforceable
+}) | {{"member": concat(".", ["limits", name]), "expected": "a positive whole number"} |
+	some name, value in rule.custom.limits
+	name in enforceable
+	not whole(value)
+}
+
+# METADATA
+# title: A limits rule without a limit bounds nothing
+idle(cap) := {{"member": "limits", "expected": concat(" ", ["one of", concat(", ", sort(enforceable))])} |
+	not bounding(cap)
+}
+
+bounding(cap) if count(cap.custom.limits) > 0
 
 # METADATA
 # title: All that a rule needs but time
@@ -113,8 +182,8 @@ reasons contains {"code": code, "args": {"rule": id}} if {
 default sound(_) := false
 
 sound(rule) if {
-	is_string(rule.custom.id)
-	is_string(rule.custom.owner)
+	named(rule.custom.id)
+	named(rule.custom.owner)
 	bounded(rule)
 	request.instant(rule.custom.expires) != null
 }

@@ -75,6 +75,11 @@ const subjectText = (subject: Members, unfit: Unfit): string => {
 };
 
 const dataText = (data: Members, unfit: Unfit): string => {
+  const encoded: unknown = data;
+  if (Object.prototype.toString.call(encoded) !== '[object Object]') {
+    setAside(unfit, 'data', encoded);
+    return '{}';
+  }
   let rest = data;
   const drop = (name: string): void => {
     setAside(unfit, `data.${name}`, data[name]);
@@ -129,12 +134,10 @@ export const eventText = (
   context: EnvelopeContext,
 ): string => {
   const unfit: Unfit = new Map();
-  let atMs = input.at_ms ?? recordedMs;
-  if (!(atMs >= MIN_AT_MS && atMs < MAX_AT_MS)) {
-    setAside(unfit, 'at', atMs);
-    atMs = recordedMs;
-  }
-  atMs = Math.floor(atMs);
+  const given: unknown = input.at_ms ?? recordedMs;
+  const isInstant = typeof given === 'number' && given >= MIN_AT_MS && given < MAX_AT_MS;
+  if (!isInstant) setAside(unfit, 'at', given);
+  const atMs = Math.floor(isInstant ? given : recordedMs);
   let subject = '{}';
   let data: string;
   try {

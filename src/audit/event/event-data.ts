@@ -8,7 +8,13 @@ const duration = z.number().nonnegative();
 const sha256 = z.string();
 const detail = z.unknown();
 
-const bundle = z.object({ sha256, revision: text.optional(), sequence: count.optional() });
+const bundle = z.object({
+  sha256,
+  revision: text.optional(),
+  sequence: count.optional(),
+  /** Of the grants that took the place of the bundle's; absent when its own decide. */
+  grants_sha256: sha256.optional(),
+});
 const reasons = z.array(z.object({ code: text, args: z.unknown().optional() }));
 const candidate = z.object({ address: text, verdict: text, reasons: z.array(text).optional() });
 
@@ -31,8 +37,48 @@ const decision = z.object({
   /** Age of the name's answer that the candidates came from. */
   resolve_age_ms: duration.optional(),
   shadow: z.boolean().optional(),
+  /**
+   * True: a re-check of an open stream or a published connection. A denial ends it then; without the member it never
+   * began, or the event was written before there was one.
+   */
+  recheck: z.boolean().optional(),
   /** How many identical denials this one stands for; absent means 1. */
   count: count.optional(),
+});
+
+/** What a bundle beside the active one made of its decisions since the last such event. */
+const tally = z.object({
+  evaluated: count,
+  same: count,
+  /** Allowed by both, by another rule, to other addresses or under other limits. */
+  otherwise: count,
+  would_deny: count,
+  would_allow: count,
+  /** The bundle gave no answer. */
+  errors: count,
+  /** Not evaluated: there was no room in the queue. */
+  dropped: count,
+  /** Differences that are in the counts only. */
+  unwritten: count,
+});
+
+const shadow = decision.partial({ allow: true, decided_by: true }).extend({
+  difference: z.enum(['would_deny', 'would_allow']).optional(),
+  /** Event id of the decision that was in force; its input is what was evaluated. */
+  decision_id: text.optional(),
+  action: z.enum(['publish', 'stream']).optional(),
+  /** The decision that was in force. */
+  active: z
+    .object({
+      allow: z.boolean(),
+      decided_by: text,
+      rule: text.nullish(),
+      reasons: reasons.optional(),
+      bundle: bundle.optional(),
+    })
+    .optional(),
+  tally: tally.optional(),
+  interval_ms: duration.optional(),
 });
 
 const closing = {
@@ -85,6 +131,12 @@ const life = z.object({
 const bundleEvent = z.object({
   bundle: bundle.optional(),
   previous: bundle.optional(),
+  /** Configured id of the key that verified the signature; absent when none was verified. */
+  signed_by: text.optional(),
+  /** Rises with every activation of a process, not always by one. */
+  generation: count.optional(),
+  /** Where the bundle came from: a path, or an address without its query. */
+  source: text.optional(),
   reason: text.optional(),
   would_close: count.optional(),
   eval_us: duration.optional(),
@@ -147,7 +199,7 @@ export const eventDataSchemas = {
   'bundle.activated': bundleEvent,
   'bundle.held': bundleEvent,
   'bundle.rejected': bundleEvent,
-  'policy.shadow': decision,
+  'policy.shadow': shadow,
   'policy.error': z.object({
     code: text,
     detail: text.optional(),
@@ -173,7 +225,10 @@ export const eventDataSchemas = {
     unacknowledged: count,
     dropped: count,
     head: head.optional(),
+    /** Heads of other chains in the database of this one. */
     heads: z.array(head).optional(),
+    /** Chains whose heads are not among them. */
+    heads_omitted: count.optional(),
   }),
   'audit.retained': z.object({
     partitions: z.array(text),
@@ -182,15 +237,31 @@ export const eventDataSchemas = {
     reason: text.optional(),
   }),
   'audit.exported': z.object({
+    /** Id of the event that tells of the beginning of the same export. */
+    export_id: text,
+    /** `begun`, `ended` or `failed`. */
+    stage: text,
     format: text,
     from: text.optional(),
     to: text.optional(),
-    rows: count,
-    manifest_sha256: sha256.optional(),
+    /** Where to, in the exporter's words. */
+    output: text,
+    rows: count.optional(),
+    bytes: count.optional(),
+    /** Of what was written; of evidence, of its manifest. */
+    sha256: sha256.optional(),
+    /** Whose key signed the manifest. */
+    signer: text.optional(),
   }),
   'signer.added': z.object({ signer: text, public_key: text, name: text.optional() }),
   'signer.rotated': z.object({ signer: text, public_key: text, previous_signer: text }),
-  'admin.action': z.object({ action: text, detail: detail.optional(), reason: text.optional() }),
+  'admin.action': z.object({
+    action: text,
+    /** State before, where there was one; `detail` holds the state after. */
+    before: detail.optional(),
+    detail: detail.optional(),
+    reason: text.optional(),
+  }),
 } as const satisfies Record<EventType, z.ZodType>;
 
 export type EventData = { [T in EventType]: z.input<(typeof eventDataSchemas)[T]> };

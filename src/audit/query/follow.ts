@@ -27,7 +27,7 @@ export const followEvents = async (o: FollowOptions): Promise<void> => {
   while (!o.signal.aborted) {
     const { rows } = await o.reader.query(
       `select recorded_at, occurred_at, origin, type, action, severity, connection, principal, stream_id, link_id, key_id,
-         summary, event_id, chain_id, seq
+         summary, event_id, chain_id, seq, site
        from audit.timeline
        where recorded_at >= $1::timestamptz and ($2::text is null or type like replace($2, '*', '%'))
          and ($3::text is null or connection = $3) and ($4::text is null or principal = $4)

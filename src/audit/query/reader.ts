@@ -1,6 +1,8 @@
 import pg from 'pg';
 import { foreignCodeOf, messageOf } from '../../runtime/index.ts';
 import { auditError } from '../errors.ts';
+import { newClient } from '../store/client.ts';
+import { NO_SCHEMA } from '../store/no-schema.ts';
 
 /** Longest that one statement of a reader may take. */
 const STATEMENT_TIMEOUT_MS = 120_000;
@@ -35,6 +37,9 @@ const types = {
   },
 };
 
+/** How PostgreSQL names what it refuses; a digit tells it from EPIPE. */
+const SQLSTATE = /^(?=.*\d)[0-9A-Z]{5}$/;
+
 /** A connection for questions: every statement runs alone, in a transaction that cannot write. */
 export class AuditReader {
   readonly #client: pg.Client;
@@ -45,14 +50,9 @@ export class AuditReader {
 
   /** @throws AppError ERR_AUDIT_DATABASE */
   static async connect(databaseUrl: string): Promise<AuditReader> {
-    const client = new pg.Client({
-      connectionString: databaseUrl,
-      application_name: 'sallyport-audit',
+    const client = newClient(databaseUrl, 'sallyport-audit', {
       statement_timeout: STATEMENT_TIMEOUT_MS,
       types,
-    });
-    client.on('error', () => {
-      // The failing query rejects by itself.
     });
     try {
       await client.connect();
@@ -70,7 +70,7 @@ export class AuditReader {
 
   /**
    * Runs one statement read-only.
-   * @throws AppError ERR_AUDIT_QUERY_FAILED with the database's message.
+   * @throws AppError ERR_AUDIT_QUERY_FAILED with the database's message; ERR_AUDIT_DATABASE when the connection ends first.
    */
   async query(sql: string, values: readonly unknown[] = []): Promise<QueryResult> {
     try {
@@ -89,7 +89,15 @@ export class AuditReader {
     } catch (cause) {
       await this.#client.query('rollback').catch(() => undefined);
       const code = foreignCodeOf(cause);
-      const text = code === undefined ? messageOf(cause) : `${messageOf(cause)} (${code})`;
+      // A refusal carries an SQLSTATE; without one the answer never came.
+      if (code === undefined || !SQLSTATE.test(code)) {
+        throw auditError(
+          'ERR_AUDIT_DATABASE',
+          `the connection to the audit database ended under the query: ${messageOf(cause)}`,
+          { cause, retryable: true },
+        );
+      }
+      const text = `${messageOf(cause)} (${code})${NO_SCHEMA[code] ?? ''}`;
       throw auditError('ERR_AUDIT_QUERY_FAILED', `the audit database refuses the query: ${text}`, { cause });
     }
   }

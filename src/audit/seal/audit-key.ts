@@ -39,7 +39,10 @@ export const signerOf = (publicKey: string): string =>
   `s_${createHash('sha256').update(Buffer.from(publicKey, 'hex')).digest('hex').slice(0, SIGNER_DIGITS)}`;
 
 const rawPublicKey = (key: KeyObject): string =>
-  createPublicKey(key).export({ type: 'spki', format: 'der' }).subarray(-PUBLIC_KEY_BYTES).toString('hex');
+  (key.type === 'public' ? key : createPublicKey(key))
+    .export({ type: 'spki', format: 'der' })
+    .subarray(-PUBLIC_KEY_BYTES)
+    .toString('hex');
 
 const keyOf = (privateKey: KeyObject): AuditKey => {
   const publicKey = rawPublicKey(privateKey);
@@ -66,6 +69,34 @@ export const readAuditKey = (file: string): AuditKey => {
     );
   }
   return keyOf(key);
+};
+
+/** A raw public key as text, and nothing else. */
+const HEX_KEY = /^[0-9a-f]{64}$/i;
+
+/**
+ * Reads the public half of an audit key (raw, 64 hex digits), for whoever may not have the private one: a public key in PEM,
+ * the 64 digits themselves, or a private key in PEM.
+ * @throws AppError ERR_AUDIT_KEY_INVALID
+ */
+export const readAuditPublicKey = (file: string): string => {
+  let key: KeyObject;
+  try {
+    const text = readFileSync(file, 'utf8');
+    if (HEX_KEY.test(text.trim())) return text.trim().toLowerCase();
+    key = createPublicKey(text);
+  } catch (cause) {
+    throw auditError(
+      'ERR_AUDIT_KEY_INVALID',
+      `audit key ${file} is no key in pem and no public key of 64 hex digits: ${messageOf(cause)}`,
+      { cause },
+    );
+  }
+  if (key.asymmetricKeyType !== 'ed25519') {
+    const type = key.asymmetricKeyType ?? 'no';
+    throw auditError('ERR_AUDIT_KEY_INVALID', `audit key ${file} is ${type} key, not ed25519`);
+  }
+  return rawPublicKey(key);
 };
 
 /**

@@ -10,12 +10,18 @@ const TRUST_TAG = 'sallyport.audit.trust.v1\n';
 /** A trust file is public: whoever verifies must be able to read it. */
 const TRUST_FILE_MODE = 0o644;
 
+/** Kind of a signer that may ask for retention, and may not seal. */
+export const OPERATOR_KIND = 'operator';
+/** The kind of a key that signs exports, and nothing else. */
+export const EXPORTER_KIND = 'exporter';
+const SEALS_NOTHING: readonly string[] = [OPERATOR_KIND, EXPORTER_KIND];
+
 const publicKey = z.string().regex(/^[0-9a-f]{64}$/);
 
 const signerSchema = z.strictObject({
   signer: z.string(),
   public_key: publicKey,
-  /** `agent` or `relay`. */
+  /** `agent` or `relay`: signs seals. `operator`: signs requests for retention, and no seals. */
   kind: z.string(),
   name: z.string(),
   added_at: z.string(),
@@ -36,6 +42,13 @@ const trustSchema = z.strictObject({
 
 export type TrustedSigner = Readonly<z.output<typeof signerSchema>>;
 export type TrustFile = Readonly<z.output<typeof trustSchema>>;
+
+/** Whether a key may sign seals: one for requests or exports is held by whoever may use the database. */
+export const maySeal = ({ kind }: TrustedSigner): boolean => !SEALS_NOTHING.includes(kind);
+
+/** Whether a signer was revoked by this time (RFC 3339): a time that is none is not before the revocation. */
+export const isRevokedAt = ({ revoked_at: revokedAt }: TrustedSigner, time: string): boolean =>
+  revokedAt !== null && !(Date.parse(time) < Date.parse(revokedAt));
 
 const digestOf = (unsigned: Omit<TrustFile, 'signature'>): Buffer =>
   createHash('sha256').update(TRUST_TAG).update(canonicalJson(unsigned)).digest();
@@ -80,7 +93,12 @@ export const loadTrust = (file: string, root?: string): TrustFile => {
   if (check?.(digestOf(unsigned), Buffer.from(signature, 'hex')) !== true) {
     throw auditError('ERR_AUDIT_TRUST_INVALID', `trust file ${file} is not signed by its root`);
   }
+  const seen = new Set<string>();
   for (const entry of unsigned.signers) {
+    // Of two entries one may be revoked and the other not.
+    if (seen.has(entry.signer))
+      throw auditError('ERR_AUDIT_TRUST_INVALID', `trust file ${file}: ${entry.signer} is there twice`);
+    seen.add(entry.signer);
     if (signerOf(entry.public_key) !== entry.signer) {
       throw auditError(
         'ERR_AUDIT_TRUST_INVALID',

@@ -1,12 +1,17 @@
+import type { MessagePort } from 'node:worker_threads';
 import type { FileHooks, OutageMode } from '../audit-log.ts';
+import type { HeadPosition } from './head-file.ts';
+import type { PrincipalBytes } from './principal-shares.ts';
 
 /** What an event means for admission beyond the quota; vital ones tell of the trail itself and always go in. */
 export const EVENT_CLASS = { other: 0, decision: 1, close: 2, vital: 3 } as const;
 
-/** One event on its way to the spool: canonical text, class, and the stream that it opens or closes. */
+/** One event on its way to the spool: canonical text, class, who caused it, and the stream that it opens or closes. */
 export interface SpoolItem {
   readonly text: string;
   readonly class: number;
+  /** Whose share of the quota it uses; none where no principal caused it. */
+  readonly principal?: string | undefined;
   readonly opens?: string | undefined;
   readonly closes?: string | undefined;
 }
@@ -14,7 +19,8 @@ export interface SpoolItem {
 /** Most events of one message, and the number from which no further message joins a group. */
 export const MAX_GROUP_EVENTS = 2_000;
 
-export const OUTCOME = { kept: 0, dropped: 1, refused: 2 } as const;
+/** `overShare`: refused because its principal holds more than an equal part of a quota that is nearly used up. */
+export const OUTCOME = { kept: 0, dropped: 1, refused: 2, overShare: 3 } as const;
 
 /** A batch as it goes to the database. */
 export interface OutgoingBatch {
@@ -51,12 +57,18 @@ export interface SpoolState {
   readonly lastSeq: number;
   readonly lastBatch: number;
   readonly lastSeal: string | null;
+  /** The last batch that the database acknowledged, maybe of the chain before. */
+  readonly acknowledged: HeadPosition | null;
   readonly spoolBytes: number;
+  /** Principals whose decisions are refused now, while others' are taken. */
+  readonly overShare: readonly PrincipalBytes[];
   readonly unsealed: number;
   readonly unacknowledged: number;
   /** Seal time of the oldest batch that the database has not; undefined when none. */
   readonly oldestSealedAt: string | undefined;
   readonly unexported: number;
+  /** Of segments that are kept for live sinks alone; not in `spoolBytes`. */
+  readonly heldBytes: number;
   readonly failed: string | undefined;
 }
 
@@ -66,8 +78,11 @@ export interface SpoolWorkerOptions {
   readonly jsonlDir: string | undefined;
   readonly delivers: boolean;
   readonly maxSpoolBytes: number;
+  readonly shareFromPercent: number | undefined;
   readonly mode: OutageMode;
   readonly files: FileHooks | undefined;
+  /** The way to the worker of the live sinks, where there are some. */
+  readonly live: { readonly port: MessagePort; readonly backlogBytes: number } | undefined;
 }
 
 export type ToSpool =

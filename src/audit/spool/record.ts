@@ -4,8 +4,8 @@ import { LEAF_PREFIX } from '../seal/merkle.ts';
 /** First bytes of every segment file. */
 export const SEGMENT_MAGIC = Buffer.from('SPSPOOL1', 'ascii');
 
-/** Kinds of spool records; numbers are file format. */
-export const RECORD = { header: 1, event: 2, seal: 3, openStreams: 4 } as const;
+/** Kinds of spool records; numbers are file format. `moreOpenStreams` adds to the `openStreams` before it. */
+export const RECORD = { header: 1, event: 2, seal: 3, openStreams: 4, moreOpenStreams: 5 } as const;
 
 /** CRC-32 of everything after itself (4), payload length (4), kind (1); integers are big-endian. */
 export const RECORD_HEAD_BYTES = 9;
@@ -45,9 +45,12 @@ export const writeEventRecord = (
   return { end: finish(target, at, RECORD.event, EVENT_HEAD_BYTES + canonicalBytes), leafAt };
 };
 
-/** A whole record of any kind. */
+/** A whole record of any kind. @throws RangeError for a payload over 8 MiB: no reader would take it */
 export const record = (kind: number, ...payload: readonly Uint8Array[]): Buffer => {
   const payloadBytes = payload.reduce((sum, part) => sum + part.length, 0);
+  if (payloadBytes > MAX_PAYLOAD_BYTES) {
+    throw new RangeError(`a record of ${payloadBytes} bytes; the limit is ${MAX_PAYLOAD_BYTES}`);
+  }
   const target = Buffer.concat([Buffer.alloc(RECORD_HEAD_BYTES), ...payload]);
   finish(target, 0, kind, payloadBytes);
   return target;

@@ -14,6 +14,7 @@ import {
   type Span,
 } from './chain-state.ts';
 import type { FileLayer } from './file-layer.ts';
+import { accountOfEvent, PrincipalShares } from './principal-shares.ts';
 import { readEventPayload, readRecords, RECORD, SEGMENT_MAGIC, type SpoolRecord } from './record.ts';
 import { segmentName, segmentNumberOf } from './segment-writer.ts';
 
@@ -45,6 +46,7 @@ export interface Recovered {
   /** State of the newest chain. */
   readonly last: ChainState | undefined;
   readonly openStreams: Map<string, OpenStream>;
+  readonly shares: PrincipalShares;
   /** Why something in the spool could not be used. */
   readonly broken: string | undefined;
 }
@@ -56,8 +58,7 @@ const streamLife = z.object({
 });
 
 /** Follows streams through canonical events: an allowed decision opens one, its end closes it. */
-const followStream = (open: Map<string, OpenStream>, canonical: Buffer): void => {
-  const text = canonical.toString('utf8');
+const followStream = (open: Map<string, OpenStream>, text: string): void => {
   if (!text.includes('"type":"stream.')) return;
   const life = streamLife.safeParse(JSON.parse(text));
   if (!life.success) return;
@@ -69,16 +70,31 @@ const followStream = (open: Map<string, OpenStream>, canonical: Buffer): void =>
   }
 };
 
+/** What a batch was made of, to take its seal back. */
+interface Unsealing {
+  readonly leaves: Buffer[];
+  readonly lengths: number[];
+  readonly spans: Span[];
+  readonly lastSeal: Buffer | null;
+}
+
 class Reader {
   readonly batches: Batch[] = [];
   readonly openStreams = new Map<string, OpenStream>();
+  readonly shares = new PrincipalShares();
   readonly #lengths: number[] = [];
   #spans: Span[] = [];
+  /** Of the batches that the newest segment sealed. */
+  #unsealings: Unsealing[] = [];
   state: ChainState | undefined;
   broken: string | undefined;
 
   begin(header: SegmentHeader): void {
-    if (this.state?.chain === header.chain) return;
+    if (this.state?.chain === header.chain) {
+      this.#rewind(this.state, header);
+      return;
+    }
+    this.#unsealings = [];
     this.state = {
       ...newChain({
         chain: header.chain,
@@ -95,12 +111,40 @@ class Reader {
     this.#lengths.length = 0;
   }
 
+  /**
+   * The segment before was abandoned and could not be cut: what it holds beyond this header was not on disk for whoever
+   * wrote it, its seals included, and comes again, or never was.
+   */
+  #rewind(state: ChainState, header: SegmentHeader): void {
+    while (state.lastBatch > header.last_batch) {
+      const made = this.#unsealings.pop();
+      if (made === undefined) break;
+      this.batches.pop();
+      state.leaves.unshift(...made.leaves);
+      this.#lengths.unshift(...made.lengths);
+      this.#spans.unshift(...made.spans);
+      state.lastSeal = made.lastSeal;
+      state.lastBatch -= 1;
+      state.sealedSeq -= made.leaves.length;
+      state.final = false;
+    }
+    this.#unsealings = [];
+    if (header.last_seq >= state.lastSeq || header.last_seq < state.sealedSeq) return;
+    const keep = header.last_seq - state.sealedSeq;
+    state.leaves.length = keep;
+    this.#lengths.length = keep;
+    this.#spans.length = keep;
+    state.lastSeq = header.last_seq;
+  }
+
   /** Takes one record; false when it does not continue what came before. */
   take(found: SpoolRecord, segment: number): boolean {
     if (this.state === undefined) return false;
     if (found.kind === RECORD.event) return this.#event(this.state, found, segment);
     if (found.kind === RECORD.seal) return this.#seal(this.state, found, segment);
-    if (found.kind === RECORD.openStreams) this.#streams(found.payload);
+    if (found.kind === RECORD.openStreams) this.openStreams.clear();
+    if (found.kind === RECORD.openStreams || found.kind === RECORD.moreOpenStreams)
+      this.#streams(found.payload);
     return true;
   }
 
@@ -116,7 +160,10 @@ class Reader {
     this.#lengths.push(canonical.length);
     this.#spans.push({ segment, from: found.from, to: found.to });
     state.lastSeq = seq;
-    followStream(this.openStreams, canonical);
+    const text = canonical.toString('utf8');
+    followStream(this.openStreams, text);
+    const account = accountOfEvent(text);
+    if (account !== undefined) this.shares.add(segment, account, canonical.length);
     return true;
   }
 
@@ -128,10 +175,16 @@ class Reader {
     if (seal.first !== state.sealedSeq + 1 || seal.n !== seal.last - seal.first + 1) return false;
     if (seal.n > state.leaves.length) return false;
     if (merkleRoot(state.leaves.slice(0, seal.n)).toString('hex') !== seal.root) return false;
+    const made: Unsealing = {
+      leaves: state.leaves.splice(0, seal.n),
+      lengths: this.#lengths.splice(0, seal.n),
+      spans: this.#spans.splice(0, seal.n),
+      lastSeal: state.lastSeal,
+    };
+    this.#unsealings.push(made);
     const spans: Span[] = [];
-    for (const span of this.#spans.splice(0, seal.n)) addSpan(spans, span);
-    const eventBytes = this.#lengths.splice(0, seal.n).reduce((sum, length) => sum + length, 0);
-    state.leaves.splice(0, seal.n);
+    for (const span of made.spans) addSpan(spans, span);
+    const eventBytes = made.lengths.reduce((sum, length) => sum + length, 0);
     const digest = sealDigest(text);
     this.batches.push({ signed: { seal, text, digest, signature }, spans, sealSegment: segment, eventBytes });
     state.lastBatch = seal.batch;
@@ -142,7 +195,6 @@ class Reader {
   }
 
   #streams(payload: Buffer): void {
-    this.openStreams.clear();
     const list = z
       .array(z.tuple([z.string(), z.string(), z.string()]))
       .safeParse(JSON.parse(payload.toString('utf8')));
@@ -202,6 +254,7 @@ export const recoverSpool = (directory: string, files: FileLayer): Recovered => 
     glued,
     last: reader.state,
     openStreams: reader.openStreams,
+    shares: reader.shares,
     broken: reader.broken,
   };
 };

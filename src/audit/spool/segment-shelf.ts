@@ -1,19 +1,28 @@
 import { join } from 'node:path';
 import { foreignCodeOf, makePrivateDirectory } from '../../runtime/index.ts';
 import type { FileLayer } from './file-layer.ts';
+import type { PrincipalShares } from './principal-shares.ts';
 import type { Recovered } from './recovery.ts';
 import { segmentName } from './segment-writer.ts';
 
 const REFUSED_DIRECTORY = 'refused';
+
+/** Where a segment of a chain that the database refused is kept. */
+export const refusedSegmentPath = (spoolDir: string, chain: string, segment: number): string =>
+  join(spoolDir, REFUSED_DIRECTORY, `${chain}-${segmentName(segment)}`);
 
 /** Knows every segment file of a spool: its size, its chain, and when it may go. */
 export class SegmentShelf {
   readonly #directory: string;
   readonly #files: FileLayer;
   readonly #bytes: Map<number, number>;
+  /** Of segments that nothing but live sinks needs: they count towards no quota. */
+  readonly #held = new Map<number, number>();
   readonly #chains: Map<number, string>;
   /** Segments that begin within a batch: the one before them is needed to read it. */
   readonly #glued: Set<number>;
+  /** Whose events fill the segments. */
+  readonly shares: PrincipalShares;
 
   constructor(directory: string, files: FileLayer, found: Recovered) {
     this.#directory = directory;
@@ -21,11 +30,18 @@ export class SegmentShelf {
     this.#bytes = new Map(found.segmentBytes);
     this.#chains = new Map(found.segmentChain);
     this.#glued = new Set(found.glued);
+    this.shares = found.shares;
   }
 
   get totalBytes(): number {
     let total = 0;
     for (const bytes of this.#bytes.values()) total += bytes;
+    return total;
+  }
+
+  get heldBytes(): number {
+    let total = 0;
+    for (const bytes of this.#held.values()) total += bytes;
     return total;
   }
 
@@ -62,6 +78,32 @@ export class SegmentShelf {
     return gone;
   }
 
+  /** Takes segments off the books that are still there for live sinks. */
+  hold(segments: readonly number[]): void {
+    for (const segment of segments) {
+      this.#held.set(segment, this.#bytes.get(segment) ?? 0);
+      this.#bytes.delete(segment);
+      this.shares.remove(segment);
+    }
+  }
+
+  /** Held segments that are not wanted any more. */
+  heldInVain(isWanted: (segment: number) => boolean): number[] {
+    return [...this.#held.keys()].filter((segment) => !isWanted(segment));
+  }
+
+  /** The oldest held segments, until the others have at most this many bytes. */
+  heldBeyond(maxBytes: number): number[] {
+    let bytes = this.heldBytes;
+    const gone: number[] = [];
+    for (const segment of [...this.#held.keys()].sort((a, b) => a - b)) {
+      if (bytes <= maxBytes) break;
+      gone.push(segment);
+      bytes -= this.#held.get(segment) ?? 0;
+    }
+    return gone;
+  }
+
   /** Deletes segments. The head must be saved before. */
   remove(segments: readonly number[]): void {
     for (const segment of segments) {
@@ -72,12 +114,11 @@ export class SegmentShelf {
 
   /** Moves a chain's segments out of the way; they stay evidence, but no quota counts them. */
   setAside(chain: string): number {
-    const refused = join(this.#directory, REFUSED_DIRECTORY);
-    makePrivateDirectory(refused);
+    makePrivateDirectory(join(this.#directory, REFUSED_DIRECTORY));
     const segments = [...this.#chains].filter(([, owner]) => owner === chain).map(([segment]) => segment);
     for (const segment of segments) {
       try {
-        this.#files.rename(this.pathOf(segment), join(refused, `${chain}-${segmentName(segment)}`));
+        this.#files.rename(this.pathOf(segment), refusedSegmentPath(this.#directory, chain, segment));
       } catch (thrown) {
         if (foreignCodeOf(thrown) !== 'ENOENT') throw thrown;
       }
@@ -88,7 +129,9 @@ export class SegmentShelf {
 
   #forget(segment: number): void {
     this.#bytes.delete(segment);
+    this.#held.delete(segment);
     this.#chains.delete(segment);
     this.#glued.delete(segment);
+    this.shares.remove(segment);
   }
 }

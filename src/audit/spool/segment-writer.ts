@@ -1,8 +1,12 @@
 import { join } from 'node:path';
+import { foreignCodeOf } from '../../runtime/index.ts';
 import type { FileLayer } from './file-layer.ts';
 
-/** A segment is closed at the first group boundary past this. */
-const SEGMENT_BYTES = 16 * 1024 * 1024;
+/**
+ * A segment is closed at the first group boundary past this many bytes of events and seals, or past as many as its preamble
+ * has: the open streams of many clients must not be written again for each group.
+ */
+export const SEGMENT_BYTES = 16 * 1024 * 1024;
 const NUMBER_DIGITS = 10;
 const SEGMENT_NAME = /^segment-(\d{10})\.spool$/;
 
@@ -28,6 +32,8 @@ interface OpenSegment {
   readonly file: number;
   /** Everything before this is on disk. */
   syncedBytes: number;
+  /** The first group boundary from here on is its end. */
+  readonly fullBytes: number;
 }
 
 /** Appends groups to segment files; a group is on disk when `write` returns. */
@@ -38,6 +44,8 @@ export class SegmentWriter {
   readonly #segmentBytes: number;
   #nextNumber: number;
   #current: OpenSegment | undefined;
+  /** Abandoned files with nothing in them that counts, and which could not be deleted yet. */
+  #leftovers: string[] = [];
   /** Set when a segment was removed under us: what it held is gone, and only a restart can say so in the evidence. */
   #removed: string | undefined;
 
@@ -61,14 +69,10 @@ export class SegmentWriter {
     return this.#current?.number;
   }
 
-  /** Bytes of that segment that are on disk. */
-  get currentBytes(): number {
-    return this.#current?.syncedBytes ?? 0;
-  }
-
   /** Whether a group of about this size is the segment's last. */
   fillsUp(groupBytes: number): boolean {
-    return this.currentBytes + groupBytes >= this.#segmentBytes;
+    const { syncedBytes, fullBytes } = this.#current ?? { syncedBytes: 0, fullBytes: this.#segmentBytes };
+    return syncedBytes + groupBytes >= fullBytes;
   }
 
   /**
@@ -78,7 +82,7 @@ export class SegmentWriter {
    */
   write(group: Buffer): Place {
     this.#refuseWhenRemoved();
-    if (this.#current !== undefined && this.#current.syncedBytes >= this.#segmentBytes) this.close();
+    if (this.#current !== undefined && this.#current.syncedBytes >= this.#current.fullBytes) this.close();
     try {
       return this.#append(group);
     } catch {
@@ -110,9 +114,12 @@ export class SegmentWriter {
     if (segment === undefined) {
       const number = this.#nextNumber;
       this.#nextNumber += 1;
-      segment = { number, file: this.#files.create(this.#pathOf(number)), syncedBytes: 0 };
+      const file = this.#files.create(this.#pathOf(number));
+      const preamble = this.#preamble(number);
+      const fullBytes = preamble.length + Math.max(this.#segmentBytes, preamble.length);
+      segment = { number, file, syncedBytes: 0, fullBytes };
       this.#current = segment;
-      buffers.unshift(this.#preamble(number));
+      buffers.unshift(preamble);
       this.#files.syncDirectory(this.#directory);
     }
     const bytes = buffers.reduce((sum, buffer) => sum + buffer.length, 0);
@@ -122,7 +129,20 @@ export class SegmentWriter {
     if (!this.#files.isAt(path, segment.file)) this.#removed = path;
     this.#refuseWhenRemoved();
     segment.syncedBytes += bytes;
+    this.#clearLeftovers();
     return { segment: segment.number, at: segment.syncedBytes - group.length };
+  }
+
+  /** Before later segments are delivered and go: a recovery must not take a leftover for the chain's beginning. */
+  #clearLeftovers(): void {
+    this.#leftovers = this.#leftovers.filter((path) => {
+      try {
+        this.#files.unlink(path);
+        return false;
+      } catch (thrown) {
+        return foreignCodeOf(thrown) !== 'ENOENT';
+      }
+    });
   }
 
   #refuseWhenRemoved(): void {
@@ -141,8 +161,10 @@ export class SegmentWriter {
         // The disk is failing: recovery cuts torn records and lets a later segment win.
       }
     };
-    if (segment.syncedBytes === 0) attempt(() => this.#files.unlink(this.#pathOf(segment.number)));
-    else attempt(() => this.#files.ftruncate(segment.file, segment.syncedBytes));
+    if (segment.syncedBytes === 0) {
+      this.#leftovers.push(this.#pathOf(segment.number));
+      this.#clearLeftovers();
+    } else attempt(() => this.#files.ftruncate(segment.file, segment.syncedBytes));
     attempt(() => this.#files.close(segment.file));
   }
 }

@@ -36,7 +36,10 @@ export class SpoolClient {
     options: SpoolWorkerOptions,
     events: SpoolEvents,
   ): Promise<{ client: SpoolClient; ready: Ready }> {
-    const worker = startWorker(new URL('./spool-worker.ts', import.meta.url), { workerData: options });
+    const worker = startWorker(new URL('./spool-worker.ts', import.meta.url), {
+      workerData: options,
+      transferList: options.live === undefined ? [] : [options.live.port],
+    });
     const client = new SpoolClient(worker);
     return new Promise((resolve, reject) => {
       let opened = false;

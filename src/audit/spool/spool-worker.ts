@@ -1,10 +1,12 @@
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { foreignCodeOf, isAppError, messageOf, systemClock, type Timer } from '../../runtime/index.ts';
 import { openAuditKey } from '../seal/audit-key.ts';
+import type { SinksToSpool } from '../sink/messages.ts';
 import { diskFiles, hookedFiles } from './file-layer.ts';
 import { SEAL_AFTER_MS } from './group.ts';
 import { JsonlSink } from './jsonl-sink.ts';
 import { type FromSpool, MAX_GROUP_EVENTS, type SpoolWorkerOptions, type ToSpool } from './messages.ts';
+import { SinkHolds } from './sink-holds.ts';
 import { Spool } from './spool.ts';
 
 /** After a failure the disk is tried again this often, so that a process comes back by itself. */
@@ -21,7 +23,7 @@ const tell = (message: FromSpool): void => port.postMessage(message);
 const isLost = (thrown: unknown): boolean =>
   isAppError(thrown, 'ERR_AUDIT_SPOOL_OPEN') || foreignCodeOf(thrown) === 'ENOENT';
 
-const serve = (spool: Spool, sink: JsonlSink | undefined): void => {
+const serve = (spool: Spool, sink: JsonlSink | undefined, holds: SinkHolds | undefined): void => {
   let sealTimer: Timer | undefined;
   let probeTimer: Timer | undefined;
   let exporting = false;
@@ -103,6 +105,12 @@ const serve = (spool: Spool, sink: JsonlSink | undefined): void => {
         tell({ kind: 'appended', state: spool.state(), ...failure });
       probeLater();
     }
+    // After the answers: nobody waits for it.
+    try {
+      spool.giveUpHeld();
+    } catch (thrown) {
+      tell({ kind: 'warning', message: `spool clean-up: ${messageOf(thrown)}` });
+    }
     if (spool.state().lastBatch !== before) {
       sealTimer?.cancel();
       sealTimer = undefined;
@@ -134,6 +142,7 @@ const serve = (spool: Spool, sink: JsonlSink | undefined): void => {
       error = { error: messageOf(thrown) };
       probeLater();
     }
+    if (final) holds?.final();
     tell({ kind: 'sealed', state: spool.state(), ...error });
     startExport();
   };
@@ -152,6 +161,7 @@ const serve = (spool: Spool, sink: JsonlSink | undefined): void => {
       tell({ kind: 'warning', message: `spool close: ${messageOf(thrown)}` });
     }
     tell({ kind: 'closed', state: spool.state() });
+    options.live?.port.close();
     port.close();
   };
 
@@ -204,22 +214,38 @@ const serve = (spool: Spool, sink: JsonlSink | undefined): void => {
     if (appends.length > 0) append(appends);
     if (next !== undefined) take(next);
   });
+  options.live?.port.on('message', ({ wantedFrom }: SinksToSpool) => {
+    if (holds === undefined) return;
+    holds.wantedFrom = wantedFrom;
+    try {
+      spool.tidy();
+    } catch (thrown) {
+      tell({ kind: 'warning', message: `spool clean-up: ${messageOf(thrown)}` });
+    }
+  });
   startExport();
 };
 
 try {
   const key = openAuditKey(options.keyFile);
   const sink = options.jsonlDir === undefined ? undefined : new JsonlSink(options.jsonlDir, systemClock);
+  const { live } = options;
+  const holds =
+    live === undefined
+      ? undefined
+      : new SinkHolds(live.backlogBytes, (message) => live.port.postMessage(message));
   const spool = new Spool({
     directory: options.spoolDir,
     key,
     files: options.files === undefined ? diskFiles : hookedFiles(options.files),
     clock: systemClock,
     maxSpoolBytes: options.maxSpoolBytes,
+    shareFromPercent: options.shareFromPercent,
     mode: options.mode,
     sinks: { delivers: options.delivers, exports: sink !== undefined },
+    holds,
   });
-  serve(spool, sink);
+  serve(spool, sink, holds);
   tell({
     kind: 'ready',
     state: spool.state(),

@@ -2,7 +2,7 @@ import { type Clock, makePrivateDirectory, messageOf, uuidv7 } from '../../runti
 import type { OutageMode } from '../audit-log.ts';
 import { auditError } from '../errors.ts';
 import type { AuditKey } from '../seal/audit-key.ts';
-import { admit } from './admission.ts';
+import { admit, type AdmissionState, DEFAULT_SHARE_FROM_PERCENT, isContended } from './admission.ts';
 import { BatchQueue } from './batch-queue.ts';
 import {
   addSpan,
@@ -23,16 +23,22 @@ import {
   type SpoolItem,
   type SpoolState,
 } from './messages.ts';
+import type { PrincipalShares } from './principal-shares.ts';
 import { readEventPayload, readRecords, RECORD } from './record.ts';
 import { recoverSpool } from './recovery.ts';
 import { newestChain, segmentPreamble } from './segment-preamble.ts';
 import { SegmentShelf } from './segment-shelf.ts';
-import { type Place, SegmentWriter } from './segment-writer.ts';
+import type { SinkHolds } from './sink-holds.ts';
+import { type Place, SEGMENT_BYTES, SegmentWriter } from './segment-writer.ts';
 
 /** The head file follows acknowledgements at most this often; deleting a segment saves it in any case. */
 const HEAD_SAVE_MS = 1_000;
 /** Most batches of one pull. */
 const MAX_PULL_BATCHES = 256;
+
+const PERCENT = 100;
+/** A segment goes as a whole, so that a quota must hold several: one that is written never goes. */
+const MIN_SEGMENTS = 8;
 
 export interface SpoolOptions {
   readonly directory: string;
@@ -40,9 +46,13 @@ export interface SpoolOptions {
   readonly files: FileLayer;
   readonly clock: Clock;
   readonly maxSpoolBytes: number;
+  /** Of the quota; from here on a principal is held to its share (default 75). 100: never. */
+  readonly shareFromPercent?: number | undefined;
   readonly mode: OutageMode;
   /** Whether a database takes batches, and whether JSONL files do. */
   readonly sinks: { delivers: boolean; exports: boolean };
+  /** What is done for live sinks, where there are some. */
+  readonly holds?: SinkHolds | undefined;
   readonly segmentBytes?: number;
   readonly sealEvents?: number;
 }
@@ -76,6 +86,7 @@ export class Spool {
     this.#shelf = new SegmentShelf(options.directory, options.files, found);
     this.#openStreams = found.openStreams;
     this.#queue = new BatchQueue(found.batches, options.sinks);
+    options.holds?.sealed(found.batches);
     if (head?.acknowledged) this.#acknowledgeTo(head.acknowledged);
     if (head?.exported) this.exportedTo(head.exported);
     this.#writer = new SegmentWriter({
@@ -83,7 +94,7 @@ export class Spool {
       files: options.files,
       nextNumber: found.nextSegment,
       preamble: (segment) => this.#preamble(segment),
-      segmentBytes: options.segmentBytes,
+      segmentBytes: options.segmentBytes ?? Math.min(SEGMENT_BYTES, options.maxSpoolBytes / MIN_SEGMENTS),
     });
     const old = newestChain(found.last, head);
     this.#state = old ?? this.#nextChain(undefined, head?.epoch ?? 0);
@@ -130,7 +141,7 @@ export class Spool {
    * @throws what the disk throws; then none of them is in the chain.
    */
   append(items: readonly SpoolItem[]): { seqs: number[]; outcomes: number[]; dropped: number } {
-    const outcomes = admit(items, { ...this.#o, spoolBytes: this.#shelf.totalBytes });
+    const outcomes = admit(items, this.#admission());
     const kept = items.filter((_, index) => outcomes[index] === OUTCOME.kept);
     const dropped = outcomes.filter((outcome) => outcome === OUTCOME.dropped).length;
     let seq = this.#state.lastSeq;
@@ -258,18 +269,30 @@ export class Spool {
 
   state(): SpoolState {
     const { seal } = this.#queue.oldest()?.signed ?? {};
+    const admission = this.#admission();
     return {
       chain: this.#state.chain,
       lastSeq: this.#state.lastSeq,
       lastBatch: this.#state.lastBatch,
       lastSeal: this.#state.lastSeal?.toString('hex') ?? null,
-      spoolBytes: this.#shelf.totalBytes,
+      acknowledged: this.#acknowledged,
+      spoolBytes: admission.spoolBytes,
+      overShare: isContended(admission) ? this.#shelf.shares.over(this.#o.maxSpoolBytes) : [],
       unsealed: this.#state.leaves.length,
       unacknowledged: this.#o.sinks.delivers ? this.#queue.unacknowledgedCount : 0,
       oldestSealedAt: this.#o.sinks.delivers ? seal?.time : undefined,
       unexported: this.#queue.unexportedCount,
+      heldBytes: this.#shelf.heldBytes,
       failed: this.#failed,
     };
+  }
+
+  /** Live sinks lose the oldest of what is kept for them alone, beyond their limit or when the spool needs the room. */
+  giveUpHeld(): void {
+    const { holds, maxSpoolBytes } = this.#o;
+    if (holds === undefined || this.#shelf.heldBytes === 0) return;
+    const room = Math.max(0, maxSpoolBytes - this.#shelf.totalBytes);
+    this.#release(this.#shelf.heldBeyond(Math.min(holds.maxBytes, room)));
   }
 
   /** Saves the head and closes the segment. */
@@ -277,6 +300,17 @@ export class Spool {
     this.#saveHead();
     this.#writer.close();
     this.tidy();
+  }
+
+  #admission(): AdmissionState & { readonly shares: PrincipalShares } {
+    const { mode, maxSpoolBytes, shareFromPercent = DEFAULT_SHARE_FROM_PERCENT } = this.#o;
+    return {
+      mode,
+      maxSpoolBytes,
+      shareFromBytes: (maxSpoolBytes * shareFromPercent) / PERCENT,
+      spoolBytes: this.#shelf.totalBytes,
+      shares: this.#shelf.shares,
+    };
   }
 
   #nextChain(after: ChainState | undefined, epoch: number, unused?: ChainState): ChainState {
@@ -305,7 +339,7 @@ export class Spool {
     const state = this.#state;
     let place: Place;
     try {
-      place = this.#writer.write(group.bytes);
+      place = this.#write(group.bytes);
     } catch (thrown) {
       this.#failed = messageOf(thrown);
       throw thrown;
@@ -319,7 +353,9 @@ export class Spool {
         to: place.at + sealed.to,
       });
       const { signed, eventBytes } = sealed;
-      this.#queue.push({ signed, eventBytes, spans: state.spans, sealSegment: place.segment });
+      const batch = { signed, eventBytes, spans: state.spans, sealSegment: place.segment };
+      this.#queue.push(batch);
+      this.#o.holds?.sealed([batch]);
       state.spans = [];
       state.lastBatch = signed.seal.batch;
       state.sealedSeq = signed.seal.last;
@@ -336,9 +372,27 @@ export class Spool {
     state.leafBytes = group.leafBytes;
     this.#dropped = group.dropped;
     for (const item of items) {
+      if (item.principal !== undefined)
+        this.#shelf.shares.add(place.segment, item.principal, Buffer.byteLength(item.text));
       if (item.opens !== undefined) this.#openStreams.set(item.opens, openStreamOf(item.opens, item.text));
       if (item.closes !== undefined) this.#openStreams.delete(item.closes);
     }
+  }
+
+  /** A disk that takes no more may take it without what is kept for live sinks. */
+  #write(bytes: Buffer): Place {
+    try {
+      return this.#writer.write(bytes);
+    } catch (thrown) {
+      if (this.#shelf.heldBytes === 0) throw thrown;
+      this.#release(this.#shelf.heldBeyond(0));
+      return this.#writer.write(bytes);
+    }
+  }
+
+  #release(segments: readonly number[]): void {
+    this.#shelf.remove(segments);
+    this.#o.holds?.gaveUp(segments);
   }
 
   #preamble(segment: number): Buffer {
@@ -367,12 +421,18 @@ export class Spool {
     for (const span of this.#state.spans) needed.add(span.segment);
     const newestStays =
       this.#writer.currentNumber ?? (this.#openStreams.size > 0 ? this.#shelf.newest : undefined);
-    const gone = this.#shelf.unneeded(needed, newestStays);
+    const unneeded = this.#shelf.unneeded(needed, newestStays);
+    const isWanted = (segment: number): boolean => this.#o.holds?.isWanted(segment) === true;
+    const gone = unneeded.filter((segment) => !isWanted(segment));
+    const held = unneeded.filter(isWanted);
+    gone.push(...this.#shelf.heldInVain(isWanted));
     const nowMs = this.#o.clock.monotonicMs();
-    if (gone.length === 0 && nowMs < this.#headDueMs) return;
+    if (gone.length === 0 && held.length === 0 && nowMs < this.#headDueMs) return;
     this.#headDueMs = nowMs + HEAD_SAVE_MS;
     this.#saveHead();
     this.#shelf.remove(gone);
+    this.#shelf.hold(held);
+    this.giveUpHeld();
   }
 
   #saveHead(): void {

@@ -1,13 +1,15 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { runner } from 'node-pg-migrate';
-import pg from 'pg';
+import type pg from 'pg';
 import { foreignCodeOf, isAppError, messageOf } from '../../runtime/index.ts';
 import { auditError } from '../errors.ts';
+import { newClient } from './client.ts';
 
 /** Table of applied migrations, in the schema that they are of. */
 const MIGRATIONS_TABLE = 'schema_migrations';
 const ROLES_FILE = 'roles.sql';
+const NO_ROLES =
+  '; give a login that may make roles, or let somebody who may run what `sallyport migrate --no-roles` prints';
 const MIGRATION_NAME = /^\d{4}_[a-z0-9_]+\.sql$/;
 
 export interface MigrateOptions {
@@ -67,13 +69,7 @@ const unreachable = (thrown: unknown): boolean => {
 export const migrate = async (options: MigrateOptions): Promise<MigrationResult> => {
   const { schema, directory } = options;
   const known = namesIn(directory);
-  const client = new pg.Client({
-    connectionString: options.databaseUrl,
-    application_name: 'sallyport-migrate',
-  });
-  client.on('error', () => {
-    // The failing query rejects by itself.
-  });
+  const client = newClient(options.databaseUrl, 'sallyport-migrate');
   try {
     await client.connect();
     const before = await appliedIn(client, schema);
@@ -85,6 +81,8 @@ export const migrate = async (options: MigrateOptions): Promise<MigrationResult>
       );
     }
     if (options.roles && before.length < known.length) await client.query(roleSql(directory));
+    // Loaded only here: everything that opens an audit log imports this folder, and few of them migrate.
+    const { runner } = await import('node-pg-migrate');
     const ran = await runner({
       dbClient: client,
       dir: directory,
@@ -106,7 +104,10 @@ export const migrate = async (options: MigrateOptions): Promise<MigrationResult>
         retryable: true,
       });
     }
-    throw auditError('ERR_AUDIT_MIGRATION_FAILED', `schema ${schema} was not migrated: ${messageOf(cause)}`, {
+    const why = messageOf(cause);
+    // SQLSTATE insufficient_privilege, and of the roles: the schema's own refusals have another way on.
+    const wayOn = foreignCodeOf(cause) === '42501' && why.includes('create role') ? NO_ROLES : '';
+    throw auditError('ERR_AUDIT_MIGRATION_FAILED', `schema ${schema} was not migrated: ${why}${wayOn}`, {
       cause,
     });
   } finally {

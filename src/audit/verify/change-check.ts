@@ -147,15 +147,20 @@ const checkOutbox = (
   return { waiting, repeated };
 };
 
-/** Names every change of a control database that has no event. `client` is in the snapshot of the verification. */
+/**
+ * Names every change of a control database that has no event. `client` is in the snapshot of the verification;
+ * retention that holds may have removed events from before `removedBeforeMs`.
+ */
 export const checkChanges = async (
   client: pg.ClientBase,
   changes: ControlChanges,
+  removedBeforeMs: number | undefined,
   findings: Findings,
 ): Promise<ChangeTotals> => {
   const { contents, facts } = await recordedChanges(client, changes);
   const { rows } = await client.query<{ age: number | null }>(
-    'select extract(epoch from now() - max(r.before))::double precision as age from audit.retention as r',
+    'select extract(epoch from now() - to_timestamp($1))::double precision as age',
+    [removedBeforeMs === undefined ? null : removedBeforeMs / 1000],
   );
   const removedAgeS = rows[0]?.age ?? Number.POSITIVE_INFINITY;
   const { waiting: waitingRows, repeated } = checkOutbox(changes.outbox, contents, findings);

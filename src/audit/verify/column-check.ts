@@ -30,17 +30,27 @@ const instant = (value: unknown): unknown =>
     : value;
 
 const same = (name: string, expected: unknown, found: unknown): boolean => {
+  if (expected === found) return true;
   if (name === 'occurred_at' || name === 'local_at') return instant(expected) === instant(found);
   if (ADDRESSES.has(name)) return sameAddress(expected, found);
   return JSON.stringify(expected) === JSON.stringify(found);
 };
 
-/** Names of the columns that do not follow from the canonical bytes. `row` is `to_jsonb` of the event. */
-export const alteredColumns = (canonical: Uint8Array, row: Readonly<Record<string, unknown>>): string[] => {
+/**
+ * Names of the columns that do not follow from the canonical bytes. `row` is the event as Postgres writes it as JSON, `site` that of an
+ * imported chain.
+ */
+export const alteredColumns = (
+  canonical: Uint8Array,
+  row: Readonly<Record<string, unknown>>,
+  site: string | null = null,
+): string[] => {
   const envelope = readEnvelope(canonical);
   const kept = typeof row.projection_error === 'string' && row.projection_error.startsWith('sqlstate ');
   if (envelope === undefined && kept) return [];
-  const expected = envelope === undefined ? {} : projectionOf(envelope);
+  const derived = envelope === undefined ? {} : projectionOf(envelope);
+  // The site is the chain's; what an event says of itself is not believed.
+  const expected: Readonly<Record<string, unknown>> = { ...derived, site };
   return Object.keys(row).filter(
     (name) => !NOT_DERIVED.has(name) && !same(name, expected[name] ?? null, row[name] ?? null),
   );

@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs';
+import type pg from 'pg';
 import { messageOf } from '../../runtime/index.ts';
 import { auditError } from '../errors.ts';
 import { headSchema } from '../spool/head-file.ts';
-import type { ChainTotals } from './chain-check.ts';
 import type { Findings } from './report.ts';
+import { StoredDigests } from './stored-seals.ts';
 
 /** A batch that a writer says the database has. */
 export interface OutsideHead {
@@ -29,19 +30,20 @@ export const readOutsideHead = (file: string): OutsideHead | undefined => {
   const head = headSchema.safeParse(value).data;
   if (head === undefined) throw auditError('ERR_AUDIT_TRUST_INVALID', `head file ${file} has no such form`);
   const { acknowledged } = head;
-  if (acknowledged === null) return undefined;
+  if (acknowledged === null || acknowledged.batch === 0) return undefined;
   return { file, chain: acknowledged.chain, batch: acknowledged.batch, seal: acknowledged.seal };
 };
 
 /** Compares heads from outside with what the database holds: a missing one is a cut tail. */
-export const checkHeads = (
+export const checkHeads = async (
+  client: pg.ClientBase,
   heads: readonly OutsideHead[],
-  totals: ReadonlyMap<string, ChainTotals>,
   findings: Findings,
-): void => {
+): Promise<void> => {
+  const stored = await StoredDigests.of(client, heads);
   for (const head of heads) {
     const at = { chain: head.chain, batch: head.batch };
-    const digest = totals.get(head.chain)?.digests.get(head.batch);
+    const digest = stored.get(head);
     if (digest === undefined) {
       findings.add('head_missing', `${head.file} names a batch that is not there: the chain was cut`, at);
     } else if (head.seal !== undefined && head.seal !== digest) {

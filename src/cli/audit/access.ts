@@ -1,9 +1,10 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import { headFileOf } from '../../audit/index.ts';
+import { AuditReader, headFileOf } from '../../audit/index.ts';
 import { AppError, environment } from '../../runtime/index.ts';
 import type { CliErrorCode } from '../errors.ts';
+import { CHECKPOINT_FILE } from '../deploy/settings.ts';
 import { findRunningUp, type ReadyFile, requireRunningUp } from '../ready-file.ts';
 
 export interface DatabaseFlags {
@@ -48,6 +49,19 @@ export const findAuditDatabase = (flags: DatabaseFlags): AuditAccess => {
   );
 };
 
+/** Runs something with a connection to the audit database that the flags name, and closes it. */
+export const withReader = async <T>(
+  flags: DatabaseFlags,
+  run: (reader: AuditReader) => Promise<T>,
+): Promise<T> => {
+  const reader = await AuditReader.connect(findAuditDatabase(flags).databaseUrl);
+  try {
+    return await run(reader);
+  } finally {
+    await reader.close();
+  }
+};
+
 /** Head files of the writers of a running `up`: they are outside its database. */
 export const headFilesOf = (up: ReadyFile | undefined): string[] =>
   up === undefined
@@ -55,3 +69,17 @@ export const headFilesOf = (up: ReadyFile | undefined): string[] =>
     : ['relay', 'agent']
         .map((name) => headFileOf(join(up.state_dir, name, 'spool')))
         .filter((file) => existsSync(file));
+
+const namesIn = (directory: string): string[] => (existsSync(directory) ? readdirSync(directory) : []);
+
+/** Checkpoint files of the writers of a running `up`, each with those that followed it; undefined when there is none yet. */
+export const checkpointFilesOf = (up: ReadyFile | undefined): string[] | undefined => {
+  if (up === undefined) return undefined;
+  const files = ['relay', 'agent'].flatMap((writer) => {
+    const directory = join(up.state_dir, writer);
+    return namesIn(directory)
+      .filter((name) => name === CHECKPOINT_FILE || name.startsWith(`${CHECKPOINT_FILE}.`))
+      .map((name) => join(directory, name));
+  });
+  return files.length === 0 ? undefined : files;
+};

@@ -1,15 +1,18 @@
 import type { Command } from 'commander';
-import { AuditReader, type Row, showStream } from '../../audit/index.ts';
+import { type Row, showStream } from '../../audit/index.ts';
 import { outputOf } from '../output.ts';
-import { type DatabaseFlags, databaseOptions, findAuditDatabase } from './access.ts';
+import { type DatabaseFlags, databaseOptions, withReader } from './access.ts';
 
 const words = (value: unknown): string => {
   if (value === null || value === undefined) return '-';
   return typeof value === 'string' ? value : JSON.stringify(value);
 };
 
+/** What another site says of the stream is told from what was written here. */
+const ofSite = (row: Row): string => (typeof row.site === 'string' ? ` of site ${row.site}` : '');
+
 const decisionLines = (row: Row): string[] => [
-  `${words(row.occurred_at)}  ${words(row.action)} by ${words(row.decided_by)} on agent ${words(row.agent)}`,
+  `${words(row.occurred_at)}  ${words(row.action)}${row.recheck === true ? ' at a re-check' : ''} by ${words(row.decided_by)} on agent ${words(row.agent)}${ofSite(row)}`,
   `  connection ${words(row.connection)}, principal ${words(row.principal)}, key ${words(row.key_id)} (${words(row.key_slot)})`,
   `  target ${words(row.target_host)}:${words(row.target_port)} at ${words(row.target_addr)}, from ${words(row.source_addr)} through ${words(row.gateway)}`,
   `  rule ${words(row.policy_rule)}, matched ${words(row.policy_rules)}, reasons ${words(row.reasons)}`,
@@ -18,13 +21,12 @@ const decisionLines = (row: Row): string[] => [
 
 const endLine = (row: Row): string =>
   row.closed_at === null
-    ? `still open, or its end was not recorded (${words(row.state)})`
-    : `ended ${words(row.closed_at)}: ${words(row.close_reason)}, ${words(row.bytes_up)} bytes up, ${words(row.bytes_down)} down, ${words(row.duration_ms)} ms`;
+    ? `still open, or its end was not recorded (${words(row.state)})${ofSite(row)}`
+    : `ended ${words(row.closed_at)}${ofSite(row)}: ${words(row.close_reason)}, ${words(row.bytes_up)} bytes up, ${words(row.bytes_down)} down, ${words(row.duration_ms)} ms`;
 
 const show = async (streamId: string, flags: DatabaseFlags, command: Command): Promise<void> => {
   const output = outputOf(command);
-  const reader = await AuditReader.connect(findAuditDatabase(flags).databaseUrl);
-  try {
+  await withReader(flags, async (reader) => {
     const story = await showStream(reader, streamId);
     output.document(story);
     output.line(`stream ${story.stream_id}`);
@@ -33,12 +35,10 @@ const show = async (streamId: string, flags: DatabaseFlags, command: Command): P
     output.line();
     output.table(story.events, [
       { title: 'occurred', value: (row) => words(row.occurred_at) },
-      { title: 'recorded by', value: (row) => words(row.origin) },
+      { title: 'recorded by', value: (row) => `${words(row.origin)}${ofSite(row)}` },
       { title: 'event', value: (row) => words(row.summary) },
     ]);
-  } finally {
-    await reader.close();
-  }
+  });
 };
 
 export const showCommand = (audit: Command): void => {

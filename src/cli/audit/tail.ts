@@ -1,8 +1,8 @@
 import type { Command } from 'commander';
-import { AuditReader, followEvents, type Row } from '../../audit/index.ts';
+import { followEvents, type Row } from '../../audit/index.ts';
 import { systemClock } from '../../runtime/index.ts';
 import { outputOf } from '../output.ts';
-import { type DatabaseFlags, databaseOptions, findAuditDatabase } from './access.ts';
+import { type DatabaseFlags, databaseOptions, withReader } from './access.ts';
 import { durationMs } from './moment.ts';
 
 interface TailFlags extends DatabaseFlags {
@@ -13,34 +13,36 @@ interface TailFlags extends DatabaseFlags {
 }
 
 const text = (value: unknown): string => (typeof value === 'string' ? value : '-');
+const originOf = ({ origin, site }: Row): string =>
+  typeof site === 'string' ? `${text(origin)} of site ${site}` : text(origin);
 
 const tail = async (flags: TailFlags, command: Command): Promise<void> => {
   const output = outputOf(command);
   const sinceMs = durationMs('--since', flags.since);
-  const reader = await AuditReader.connect(findAuditDatabase(flags).databaseUrl);
-  const stop = new AbortController();
-  const end = (): void => stop.abort(new Error('stopped'));
-  process.once('SIGINT', end);
-  process.once('SIGTERM', end);
-  try {
-    await followEvents({
-      reader,
-      clock: systemClock,
-      signal: stop.signal,
-      sinceMs,
-      type: flags.type,
-      connection: flags.connection,
-      principal: flags.principal,
-      onEvent(row: Row) {
-        output.jsonLine(row);
-        output.line(`${text(row.occurred_at)}  ${text(row.origin).padEnd(20)}  ${text(row.summary)}`);
-      },
-    });
-  } finally {
-    process.off('SIGINT', end);
-    process.off('SIGTERM', end);
-    await reader.close();
-  }
+  await withReader(flags, async (reader) => {
+    const stop = new AbortController();
+    const end = (): void => stop.abort(new Error('stopped'));
+    process.once('SIGINT', end);
+    process.once('SIGTERM', end);
+    try {
+      await followEvents({
+        reader,
+        clock: systemClock,
+        signal: stop.signal,
+        sinceMs,
+        type: flags.type,
+        connection: flags.connection,
+        principal: flags.principal,
+        onEvent(row: Row) {
+          output.jsonLine(row);
+          output.line(`${text(row.occurred_at)}  ${originOf(row).padEnd(20)}  ${text(row.summary)}`);
+        },
+      });
+    } finally {
+      process.off('SIGINT', end);
+      process.off('SIGTERM', end);
+    }
+  });
 };
 
 export const tailCommand = (audit: Command): void => {

@@ -1,9 +1,11 @@
+import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
 import {
   addSigner,
   createAuditRoot,
   loadTrust,
-  readAuditKey,
+  openAuditKey,
+  readAuditPublicKey,
   revokeSigner,
   type TrustedSigner,
   type TrustFile,
@@ -29,6 +31,10 @@ const showTrust = (trust: TrustFile, command: Command): void => {
   ]);
 };
 
+/** A process makes its own key; an operator has nobody else to make one. */
+const publicKeyOf = (kind: string, file: string): string =>
+  kind === 'operator' && !existsSync(file) ? openAuditKey(file).publicKey : readAuditPublicKey(file);
+
 const withRoot = (command: Command): Command =>
   command
     .requiredOption('--root-key <file>', 'private key of the audit root; keep it offline')
@@ -46,16 +52,22 @@ export const trustCommand = (audit: Command): void => {
   withRoot(
     trust
       .command('add')
-      .description('vouch for the audit key of a process')
-      .requiredOption('--key <file>', 'audit key file of the process')
-      .requiredOption('--kind <kind>', 'agent or relay')
-      .requiredOption('--name <name>', 'name of the process'),
+      .description('vouch for the audit key of a process, of exports or of an operator')
+      .requiredOption(
+        '--key <file>',
+        'its public key: pem (`openssl pkey -in agent-audit.key -pubout`) or 64 hex digits; or the private key file itself',
+      )
+      .requiredOption(
+        '--kind <kind>',
+        'agent, relay, exporter for the key of `audit export`, operator for that of `audit retain` (made when there is none)',
+      )
+      .requiredOption('--name <name>', 'name of the process or operator'),
   ).action((flags: TrustFlags & { key: string; kind: string; name: string }, command: Command) =>
     showTrust(
       addSigner({
         rootKeyFile: flags.rootKey,
         trustFile: flags.trust,
-        publicKey: readAuditKey(flags.key).publicKey,
+        publicKey: publicKeyOf(flags.kind, flags.key),
         kind: flags.kind,
         name: flags.name,
         clock: systemClock,

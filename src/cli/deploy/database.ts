@@ -1,12 +1,7 @@
 import { fileURLToPath } from 'node:url';
-import {
-  ensureReaderRole,
-  ensureWriterRole,
-  migrate,
-  type MigrationResult,
-  roleSql,
-} from '../../audit/index.ts';
-import { ensureRelayRole } from '../../control/index.ts';
+import { ensureWriterRole, migrate, type MigrationResult, roleSql } from '../../audit/index.ts';
+import { ensureRelayRole, findOccupancy, findUnchangeableRoles } from '../../control/index.ts';
+import { AppError } from '../../runtime/index.ts';
 import { packageRoot } from '../version.ts';
 
 export type SchemaName = 'audit' | 'control';
@@ -53,7 +48,6 @@ export interface NodeUrls {
 export interface DatabaseRoles {
   readonly nodes: readonly NodeUrls[];
   readonly agentAuditUrl: string;
-  readonly reader: { readonly name: string; readonly password: string };
 }
 
 /** Login that reads the audit views, as a member of role `audit_read`. */
@@ -61,11 +55,75 @@ export const READER_ROLE = 'sallyport_audit_reader';
 
 const roleName = (kind: string, name: string): string => `sallyport_${kind}_${name.replaceAll('-', '_')}`;
 
-/** Both schemas up to date; login roles for each relay node's control data, each audit writer and the reader. Idempotent. */
+export interface DeploymentNames {
+  readonly nodes: readonly string[];
+  readonly agent: string;
+}
+
+/** The logins that relays and agent of a deployment open the databases with. */
+export const loginsOf = ({ nodes, agent }: DeploymentNames): string[] => [
+  ...nodes.flatMap((node) => [roleName('control', node), roleName('relay', node)]),
+  roleName('agent', agent),
+];
+
+/**
+ * Refuses a database that is somebody's already. New passwords for logins that are there, or a second keyring over keys that
+ * are there, would end the deployment that uses them.
+ * @throws AppError ERR_CLI_DATABASE_USED
+ */
+export const requireUnusedDatabase = async (
+  databaseUrl: string,
+  logins: readonly string[],
+  wayOn: { readonly data: string; readonly logins: string },
+): Promise<void> => {
+  const found = await findOccupancy(databaseUrl, logins);
+  const [noConnections, noKeys] = [found.connectionCount === 0, found.keyCount === 0];
+  if (noConnections && noKeys && found.logins.length === 0) return;
+  const parts = [
+    ...(noConnections ? [] : [`connections (${found.connectionCount})`]),
+    ...(noKeys ? [] : [`keys (${found.keyCount})`]),
+    ...(found.logins.length === 0 ? [] : [`login ${found.logins.join(', ')}`]),
+  ];
+  throw new AppError(
+    'ERR_CLI_DATABASE_USED',
+    `another deployment uses this database or its server: there are ${parts.join(', ')}; nothing was changed; ` +
+      (noConnections && noKeys ? wayOn.logins : wayOn.data),
+  );
+};
+
+/** The groups whose members the logins of a deployment are. */
+const GROUPS = ['audit_ingest', 'control_relay'];
+/** Who owns what the migrations make. */
+const OWNERS = ['audit_owner', 'control_owner'];
+
+/**
+ * Refuses, before anything is changed, a login that could not make or change the roles of a deployment.
+ * @throws AppError ERR_CLI_DATABASE_USED
+ */
+export const requireChangeableRoles = async (
+  databaseUrl: string,
+  logins: readonly string[],
+): Promise<void> => {
+  const found = await findUnchangeableRoles(databaseUrl, logins, GROUPS, OWNERS);
+  if (found.length === 0) return;
+  const login = new URL(databaseUrl).username;
+  throw new AppError(
+    'ERR_CLI_DATABASE_USED',
+    `login ${login} cannot use roles that the server has: ${found.map(({ name, why }) => `${name} (${why})`).join('; ')}; ` +
+      'nothing was changed; give --database with the login that made them, or with a superuser, or let one of these run ' +
+      found.map(({ name }) => `grant ${name} to ${login} with admin option;`).join(' '),
+  );
+};
+
+/**
+ * Both schemas up to date; login roles for each relay node's control data and for each audit writer. Idempotent with
+ * `existing: 'replace'`, which gives logins that are there the passwords asked for.
+ */
 export const prepareDatabase = async (
   databaseUrl: string,
-  names: { readonly nodes: readonly string[]; readonly agent: string },
+  names: DeploymentNames,
   passwordFor: (role: string) => string,
+  existing: 'replace' | 'refuse',
 ): Promise<DatabaseRoles> => {
   await migrateSchema(databaseUrl, 'audit', true);
   await migrateSchema(databaseUrl, 'control', true);
@@ -77,8 +135,8 @@ export const prepareDatabase = async (
   for (const node of names.nodes) {
     const control = roleOf(roleName('control', node));
     const audit = roleOf(roleName('relay', node));
-    await ensureRelayRole(databaseUrl, control.name, control.password);
-    await ensureWriterRole(databaseUrl, audit.name, audit.password);
+    await ensureRelayRole(databaseUrl, control.name, control.password, existing);
+    await ensureWriterRole(databaseUrl, audit.name, audit.password, existing);
     nodes.push({
       node,
       controlUrl: withRole(databaseUrl, control),
@@ -86,12 +144,6 @@ export const prepareDatabase = async (
     });
   }
   const agent = roleOf(roleName('agent', names.agent));
-  const reader = roleOf(READER_ROLE);
-  await ensureWriterRole(databaseUrl, agent.name, agent.password);
-  await ensureReaderRole(databaseUrl, reader.name, reader.password);
-  return {
-    nodes,
-    agentAuditUrl: withRole(databaseUrl, agent),
-    reader,
-  };
+  await ensureWriterRole(databaseUrl, agent.name, agent.password, existing);
+  return { nodes, agentAuditUrl: withRole(databaseUrl, agent) };
 };

@@ -2,9 +2,13 @@ import { stringify } from 'yaml';
 import {
   formatHostPort,
   type HostPort,
+  isLoopbackHost,
   PRIVATE_FILE_MODE,
   writeFileAtomically,
 } from '../../runtime/index.ts';
+
+/** In a writer's state directory: its checkpoints, to be shipped to where the database cannot reach. */
+export const CHECKPOINT_FILE = 'checkpoints.jsonl';
 
 /** One relay node of an installation. Paths are written as they are given. */
 export interface NodeInstallation {
@@ -12,7 +16,8 @@ export interface NodeInstallation {
   /** How agents and gateways dial it; each node has a host of its own. */
   readonly public: {
     readonly host: string;
-    readonly controlPort: number;
+    /** The preferred one first. */
+    readonly controlPorts: readonly number[];
     readonly dataPorts: readonly number[];
   };
   readonly listen: readonly HostPort[];
@@ -45,16 +50,22 @@ export interface Installation {
   readonly agentAuditDatabaseFile: string;
   readonly cutAfterSeconds: number | 'never';
   readonly stateDirectory: { readonly agent: string; readonly gateway: string };
+  /** Trust file, with the operators whose requests for retention count. */
+  readonly trustFile: string;
   readonly agentAuditKeyFile: string;
   readonly bundleFile: string;
   /** The key whose signatures of bundles count; undefined: bundles need no signature. */
   readonly policyKey: PolicyKeyFiles | undefined;
   readonly allowLoopback: readonly number[];
   readonly allowAuditDatabase: boolean;
+  /** Listeners of a gateway on the agent's machine. */
+  readonly ownListeners: readonly HostPort[];
   /** Streams may finish this long after a signal; undefined: the processes' own default. */
   readonly drainSeconds?: number;
   readonly connections: readonly {
     readonly name: string;
+    /** By which applications ask SOCKS5 and CONNECT entrances for it, where there are any. */
+    readonly target?: HostPort;
     readonly listen: HostPort;
     readonly sendFile: string;
     readonly listenFile: string;
@@ -63,12 +74,14 @@ export interface Installation {
 
 type Yaml = Record<string, unknown>;
 
-const relays = (installation: Installation): Yaml[] =>
-  installation.nodes.map(({ public: { host, controlPort, dataPorts } }) => ({
-    host,
-    control_port: controlPort,
-    data_ports: dataPorts,
-  }));
+/** How a node is dialled, as its own configuration and those of the ends have it. */
+const publicPlace = ({ public: { host, controlPorts, dataPorts } }: NodeInstallation): Yaml => ({
+  host,
+  control_port: controlPorts.length === 1 ? controlPorts[0] : controlPorts,
+  data_ports: dataPorts,
+});
+
+const relays = (installation: Installation): Yaml[] => installation.nodes.map((node) => publicPlace(node));
 
 const limits = (installation: Installation): Yaml =>
   installation.drainSeconds === undefined ? {} : { limits: { drain_seconds: installation.drainSeconds } };
@@ -80,11 +93,7 @@ export const relaySettings = (installation: Installation, node: NodeInstallation
   state_dir: node.stateDirectory,
   listen: node.listen.map(formatHostPort),
   tls: { cert_file: node.certFile, key_file: node.keyFile },
-  public: {
-    host: node.public.host,
-    control_port: node.public.controlPort,
-    data_ports: node.public.dataPorts,
-  },
+  public: publicPlace(node),
   admin: { listen: formatHostPort(node.adminListen) },
   status: { listen: formatHostPort(node.statusListen) },
   control: {
@@ -96,6 +105,8 @@ export const relaySettings = (installation: Installation, node: NodeInstallation
     database_url_file: node.auditDatabaseFile,
     spool_dir: `${node.stateDirectory}/spool`,
     key_file: node.auditKeyFile,
+    trust_file: installation.trustFile,
+    checkpoint_file: `${node.stateDirectory}/${CHECKPOINT_FILE}`,
   },
   ...(installation.drainSeconds === undefined ? {} : { drain_seconds: installation.drainSeconds }),
 });
@@ -123,12 +134,29 @@ export const agentSettings = (installation: Installation): Yaml => ({
     database_url_file: installation.agentAuditDatabaseFile,
     spool_dir: `${installation.stateDirectory.agent}/spool`,
     key_file: installation.agentAuditKeyFile,
+    trust_file: installation.trustFile,
+    checkpoint_file: `${installation.stateDirectory.agent}/${CHECKPOINT_FILE}`,
   },
   allow_loopback: installation.allowLoopback,
   allow_audit_database: installation.allowAuditDatabase,
+  ...(installation.ownListeners.length === 0
+    ? {}
+    : { own_listeners: installation.ownListeners.map(formatHostPort) }),
   status: { listen: formatHostPort(installation.statusListen.agent) },
   ...limits(installation),
 });
+
+/** Whoever chose an address that others reach chose that they may; the file says so, to be narrowed. */
+const EVERYBODY: readonly string[] = ['0.0.0.0/0', '::/0'];
+
+/** Whether an application that asks for a target could mean two connections, which gateway.yaml may not say. */
+const isAmbiguous = (target: HostPort, { connections }: Installation): boolean => {
+  const text = formatHostPort(target);
+  const same = connections.filter(
+    (other) => other.target !== undefined && formatHostPort(other.target) === text,
+  );
+  return same.length > 1 || connections.some(({ name }) => name === target.host);
+};
 
 /** gateway.yaml */
 export const gatewaySettings = (installation: Installation): Yaml => ({
@@ -137,10 +165,12 @@ export const gatewaySettings = (installation: Installation): Yaml => ({
   state_dir: installation.stateDirectory.gateway,
   relays: relays(installation),
   ca_file: installation.caFile,
-  connections: installation.connections.map(({ name, sendFile, listen }) => ({
+  connections: installation.connections.map(({ name, target, sendFile, listen }) => ({
     name,
     connection_string_file: sendFile,
+    ...(target === undefined || isAmbiguous(target, installation) ? {} : { target: formatHostPort(target) }),
     listen: formatHostPort(listen),
+    ...(isLoopbackHost(listen.host) ? {} : { clients: EVERYBODY }),
   })),
   status: { listen: formatHostPort(installation.statusListen.gateway) },
   ...limits(installation),

@@ -1,5 +1,6 @@
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
-import { join, relative, resolve } from 'node:path';
+import { existsSync, mkdirSync, readFileSync, rmdirSync } from 'node:fs';
+import { dirname, join, relative, resolve } from 'node:path';
+import { isConnectionName } from '../../identity/index.ts';
 import { developmentBundle, keySigner, signBundle, writePolicySkeleton } from '../../policy/index.ts';
 import {
   AppError,
@@ -10,9 +11,16 @@ import {
   parseHostPort,
   randomBytes,
   systemClock,
+  withAbsoluteFiles,
   writeFileAtomically,
 } from '../../runtime/index.ts';
-import { prepareDatabase } from '../deploy/database.ts';
+import {
+  type DatabaseRoles,
+  loginsOf,
+  prepareDatabase,
+  requireChangeableRoles,
+  requireUnusedDatabase,
+} from '../deploy/database.ts';
 import {
   createPolicyKey,
   ensureAuthority,
@@ -38,6 +46,7 @@ import {
 } from '../deploy/settings.ts';
 import { schemaText } from '../check.ts';
 import type { Output } from '../output.ts';
+import { loopbackPorts, portsOf } from './ports.ts';
 import { requireDatabaseUrl } from '../up/options.ts';
 import { programName } from '../up/screen.ts';
 import { packageRoot } from '../version.ts';
@@ -50,14 +59,15 @@ export interface InitOptions {
   readonly relayPort?: readonly string[];
   readonly admin: string;
   readonly database?: string;
+  readonly agent: string;
+  readonly replaceLogins?: boolean;
 }
 
 const LOOPBACK = '127.0.0.1';
 const NODE = 'relay-1';
-const AGENT = 'agent-1';
 const GATEWAY = 'gateway-1';
-/** Ports of the system that this one starts from: 5671 to connect, 9352 for data (product.md, A3). */
-const RELAY_PORTS = ['5671', '9352'];
+/** Where control links go as well, when the relay has it: many networks let nothing else out. */
+const HTTPS_PORT = 443;
 const STATUS_PORT = { relay: 9361, agent: 9362, gateway: 9363 };
 /** Where applications connect unless --listen says so: this, and one more for each connection. */
 const FIRST_LISTEN_PORT = 15_000;
@@ -83,7 +93,8 @@ const FILES = [
   'policy',
 ];
 
-const openDirectory = (path: string): string => {
+/** The directory, and what takes it away again when nothing came of it: only what is empty and was made here. */
+const openDirectory = (path: string): { readonly directory: string; readonly undo: () => void } => {
   const directory = resolve(path);
   const found = FILES.find((name) => existsSync(join(directory, name)));
   if (found !== undefined) {
@@ -92,37 +103,55 @@ const openDirectory = (path: string): string => {
       `${join(directory, found)} is there already; init overwrites nothing, give an empty directory`,
     );
   }
+  const made: string[] = [];
+  const make = (folder: string): void => {
+    if (existsSync(folder)) return;
+    make(dirname(folder));
+    mkdirSync(folder, { mode: 0o700 });
+    made.unshift(folder);
+  };
+  const undo = (): void => {
+    for (const folder of made) rmdirSync(folder);
+  };
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
-    mkdirSync(join(directory, 'connections'), { mode: 0o700, recursive: true });
+    make(join(directory, 'connections'));
   } catch (error) {
+    undo();
     throw new AppError('ERR_CLI_STATE', `cannot make ${directory}: ${messageOf(error)}`, { cause: error });
   }
-  return directory;
+  return { directory, undo };
 };
 
-const portsOf = (texts: readonly string[]): number[] =>
-  (texts.length === 0 ? RELAY_PORTS : texts).map((text) => {
-    const { port } = parseHostPort(`localhost:${text}`);
-    if (port === 0) throw new AppError('ERR_CLI_USAGE', '--relay-port is 1 to 65535');
-    return port;
-  });
+/** What to do about a database that is in use. */
+const WAY_ON = {
+  data: 'give --database another one (and other names, when it is on the same server)',
+  logins:
+    'logins belong to the whole server: give other names (--node NAME=HOST, --agent NAME), or another server, or ' +
+    '--replace-logins when what used them is gone, which gives them new passwords',
+};
 
-const loopbackPorts = (publications: readonly Publication[]): number[] => [
-  ...new Set(
-    publications
-      .filter(({ target: { host } }) => host === 'localhost' || host === '::1' || host.startsWith('127.'))
-      .map(({ target }) => target.port),
-  ),
-];
+const POSTGRES_PORT = 5432;
+const hostOf = (host: string): string =>
+  host === '[::1]' || host === '::1' || host.startsWith('127.') ? 'localhost' : host.toLowerCase();
+
+/** Names of the publications that lead to the database of the audit trail, which the guard refuses. */
+export const ownDatabaseAmong = (publications: readonly Publication[], databaseUrl: string): string[] => {
+  const { hostname, port } = new URL(databaseUrl);
+  return publications
+    .filter(
+      ({ target }) =>
+        hostOf(target.host) === hostOf(hostname) && target.port === Number(port || POSTGRES_PORT),
+    )
+    .map(({ name }) => name);
+};
 
 const NOTES = {
   relay:
-    'A relay node. Agents and gateways dial each node by its own host; all nodes share the control database and the\nkeyring.',
+    'A relay node. Agents and gateways dial each node by its own host; all nodes share the control database and the\nkeyring. Copy checkpoint_file to where their administrators cannot write (docs/operations.md, Checkpoints).',
   agent:
-    'The agent, on the private network. Paths are taken from this directory: move the whole of it, or the files it\nnames. Bundles count only when they are signed by the key of policy-signing.key.',
+    'The agent, on the private network. Paths are taken from this directory: move the whole of it, or the files it\nnames. Bundles count only when they are signed by the key of policy-signing.key. Copy checkpoint_file\nto where administrators of the database cannot write (docs/operations.md, Checkpoints).',
   gateway:
-    'The gateway, beside the applications. It needs its own keys and ca.pem, nothing else of this directory.',
+    'The gateway, beside the applications. It needs its own keys and ca.pem, nothing else of this directory.\nWith `target: HOST:PORT` and `transparent: true` in a connection, and after `sallyport hosts apply -c gateway.yaml`,\napplications keep the name and port that they have always used (docs/transparent-names.md).',
 };
 
 const urlFiles = (stem: string): { readonly control: string; readonly audit: string } =>
@@ -157,23 +186,38 @@ export const runInit = async (path: string, options: InitOptions, output: Output
   const stems = stemsOf(nodes);
   const stemOf = (name: string): string => stems.get(name) ?? name;
   const adminListen = parseHostPort(options.admin);
-  const databaseUrl = options.database ?? environment['DATABASE_URL'];
-  if (databaseUrl === undefined || databaseUrl === '') {
+  if (!isConnectionName(options.agent)) {
+    throw new AppError(
+      'ERR_CLI_USAGE',
+      `--agent ${JSON.stringify(options.agent)}: a name of lower-case letters, digits and dashes (at most 63)`,
+    );
+  }
+  const givenUrl = options.database ?? environment['DATABASE_URL'];
+  if (givenUrl === undefined || givenUrl === '') {
     throw new AppError(
       'ERR_CLI_USAGE',
       'init needs a PostgreSQL for connections, keys and audit: give --database URL or set DATABASE_URL',
     );
   }
-  requireDatabaseUrl(databaseUrl);
-  const directory = openDirectory(path);
+  requireDatabaseUrl(givenUrl);
+  const databaseUrl = withAbsoluteFiles(givenUrl);
+  const own = ownDatabaseAmong(publications, databaseUrl);
+  const { directory, undo } = openDirectory(path);
   const file = (name: string): string => join(directory, name);
 
   output.progress('preparing the database …');
-  const roles = await prepareDatabase(
-    databaseUrl,
-    { nodes: nodes.map(({ name }) => name), agent: AGENT },
-    () => randomBytes(PASSWORD_BYTES).toString('base64url'),
-  );
+  const names = { nodes: nodes.map(({ name }) => name), agent: options.agent };
+  const isReplacing = options.replaceLogins === true;
+  const openDatabase = async (): Promise<DatabaseRoles> => {
+    await requireUnusedDatabase(databaseUrl, isReplacing ? [] : loginsOf(names), WAY_ON);
+    await requireChangeableRoles(databaseUrl, isReplacing ? loginsOf(names) : []);
+    const password = (): string => randomBytes(PASSWORD_BYTES).toString('base64url');
+    return prepareDatabase(databaseUrl, names, password, isReplacing ? 'replace' : 'refuse');
+  };
+  const roles = await openDatabase().catch((error: unknown) => {
+    undo();
+    throw error;
+  });
   output.progress('making keys and certificates …');
   const authority = await ensureAuthority(
     { certFile: file('ca.pem'), keyFile: file('ca.key') },
@@ -197,7 +241,7 @@ export const runInit = async (path: string, options: InitOptions, output: Output
         name,
         keyFile: file(`${stemOf(name)}-audit.key`),
       })),
-      { kind: 'agent', name: AGENT, keyFile: file('agent-audit.key') },
+      { kind: 'agent', name: options.agent, keyFile: file('agent-audit.key') },
     ],
     clock,
   );
@@ -241,8 +285,8 @@ export const runInit = async (path: string, options: InitOptions, output: Output
         name: node.name,
         public: {
           host: node.host,
-          controlPort: relayPorts[0] ?? 0,
-          dataPorts: [...relayPorts].reverse(),
+          controlPorts: relayPorts.filter((port, index) => index === 0 || port === HTTPS_PORT),
+          dataPorts: [...relayPorts.slice(1), ...relayPorts.slice(0, 1)],
         },
         listen: relayPorts.map((port) => ({ host: listenHost(node.host), port })),
         adminListen,
@@ -255,7 +299,7 @@ export const runInit = async (path: string, options: InitOptions, output: Output
         stateDirectory: `state/${stem}`,
       };
     }),
-    agent: AGENT,
+    agent: options.agent,
     gateway: GATEWAY,
     statusListen: {
       agent: status(STATUS_PORT.agent),
@@ -267,12 +311,15 @@ export const runInit = async (path: string, options: InitOptions, output: Output
     cutAfterSeconds: CUT_AFTER_SECONDS,
     stateDirectory: { agent: 'state/agent', gateway: 'state/gateway' },
     agentAuditKeyFile: 'agent-audit.key',
+    trustFile: 'trust.json',
     bundleFile: 'bundle.tar.gz',
     policyKey: POLICY_KEY,
     allowLoopback: loopbackPorts(publications),
     allowAuditDatabase: false,
+    ownListeners: [],
     connections: provisioned.connections.map(({ name, sendFile, listenFile }, index) => ({
       name,
+      ...(publications[index] === undefined ? {} : { target: publications[index].target }),
       sendFile: relative(directory, sendFile),
       listenFile: relative(directory, listenFile),
       listen: listenOf(name, index),
@@ -309,6 +356,11 @@ export const runInit = async (path: string, options: InitOptions, output: Output
     })),
     commands,
   });
+  for (const name of own) {
+    output.note(
+      `warning: ${name} leads to the database that init was given, which has the audit trail: the agent refuses it (guard_denied, audit_database) unless agent.yaml has allow_audit_database: true`,
+    );
+  }
   output.line(`Written to ${directory}, for your eyes only (0600). The database is up to date.`);
   output.line();
   output.line(`Owner code (also in ${typed}/owner.token): ${provisioned.ownerCredential}`);

@@ -109,9 +109,11 @@ const problemOf = async (response: Response): Promise<AppError<ManageErrorCode>>
     const why = `no problem document (${messageOf(error)}); is this a management API?`;
     return new AppError(codeOfStatus(response.status), `HTTP ${response.status}, ${why}`, { cause: error });
   }
+  // The relay answers, something behind it does not: then it matters which relay.
+  const from = response.status === 503 ? `management API at ${new URL(response.url).origin}: ` : '';
   return new AppError(
     codeOfStatus(response.status),
-    `${body.detail ?? 'refused'} (${response.status} ${body.code ?? 'unknown'})`,
+    `${from}${body.detail ?? 'refused'} (${response.status} ${body.code ?? 'unknown'})`,
     { retryable: response.status === 503 },
   );
 };

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import type { AgentView, RevokeAgentView } from '../../control/index.ts';
-import { outputOf } from '../output.ts';
+import { counted, outputOf } from '../output.ts';
 import { adminClientOf, adminOptions } from './admin-client.ts';
 import { showCut, showEnforcement } from './enforcement.ts';
 
@@ -79,7 +79,7 @@ export const agentsCommands = (program: Command): void => {
       if (result.dry_run === true) {
         const logins = result.logins ?? 0;
         output.line(
-          `would revoke ${nameOf(result)}: ${logins} logins, ${showCut(result)}, on ${result.nodes} nodes`,
+          `would revoke ${nameOf(result)}: ${counted(logins, 'login')}, ${showCut(result)}, on ${counted(result.nodes, 'node')}`,
         );
         if (logins === 0) output.note('no agent of that name is logged in now');
         return;

@@ -12,7 +12,7 @@ import {
   readConfig,
   writeFileAtomically,
 } from '../../runtime/index.ts';
-import { type Output, outputOf } from '../output.ts';
+import { counted, type Output, outputOf } from '../output.ts';
 import { type AdminClient, adminClientOf, adminOptions } from './admin-client.ts';
 import { type Change, declarationSchema, planOf } from './apply-plan.ts';
 import type { ManageErrorCode } from './errors.ts';
@@ -85,7 +85,7 @@ const applyAll = async (
       });
       throw new AppError(
         isAppError(error) ? error.code : ('ERR_MANAGE_REFUSED' satisfies ManageErrorCode),
-        `${isMade ? done + 1 : done} of ${changes.length} changes were made; ${lineOf(change).trim()}: ${messageOf(error)}. Run it again when the cause is gone`,
+        `${isMade ? done + 1 : done} of ${counted(changes.length, 'change was', 'changes were')} made; ${lineOf(change).trim()}: ${messageOf(error)}. Run it again when the cause is gone`,
         { cause: error },
       );
     }

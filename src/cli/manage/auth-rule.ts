@@ -1,9 +1,10 @@
 import type { Command } from 'commander';
 import type { AuthRuleView, DisclosedKeyView, EnforcementView } from '../../control/index.ts';
-import { outputOf } from '../output.ts';
+import { counted, outputOf } from '../output.ts';
 import { adminClientOf, adminOptions } from './admin-client.ts';
 import { showEnforcement } from './enforcement.ts';
-import { parseAuthRule, parseVersion, showKeys } from './words.ts';
+import { checkOutput, giveKeys, keyDocument, OUTPUT_OPTION } from './secret-file.ts';
+import { parseAuthRule, parseVersion } from './words.ts';
 
 /** `auth-rule list|create|delete`. */
 export const authRuleCommands = (program: Command): void => {
@@ -38,9 +39,14 @@ export const authRuleCommands = (program: Command): void => {
       .description(
         'a new auth-rule CONNECTION/NAME or namespace/NAME; prints its connection strings, this once',
       )
-      .requiredOption('--claims <list>', 'out of Listen,Send,Manage'),
-  ).action(async (text: string, options: { claims: string }, command: Command) => {
+      .requiredOption('--claims <list>', 'out of Listen,Send,Manage')
+      .option(
+        OUTPUT_OPTION,
+        'write the connection string of its primary key there (0600), replacing what is there, and show no key; default: stdout',
+      ),
+  ).action(async (text: string, options: { claims: string; output?: string }, command: Command) => {
     const output = outputOf(command);
+    checkOutput(options.output);
     const { scope, name } = parseAuthRule(text);
     const claims = options.claims.split(',').map((claim) => claim.trim());
     const made = await adminClientOf(command).post<AuthRuleView & { keys: DisclosedKeyView[] }>(
@@ -51,9 +57,9 @@ export const authRuleCommands = (program: Command): void => {
         claims,
       },
     );
-    output.document(made);
-    showKeys(output, made.keys);
-    output.note('these keys are not shown again');
+    output.document({ ...made, keys: made.keys.map((key) => keyDocument(key, options.output)) });
+    giveKeys(output, made.keys, options.output);
+    if (options.output === undefined) output.note('these keys are not shown again');
   });
 
   adminOptions(
@@ -70,6 +76,10 @@ export const authRuleCommands = (program: Command): void => {
       enforcement: EnforcementView;
     }>(parseAuthRule(text).path, options.ifVersion);
     output.document(gone);
-    showEnforcement(output, `removed ${text}; ${gone.revoked_keys} keys revoked`, gone.enforcement);
+    showEnforcement(
+      output,
+      `removed ${text}; ${counted(gone.revoked_keys, 'key')} revoked`,
+      gone.enforcement,
+    );
   });
 };

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import type { ConnectionView, DisclosedKeyView, EnforcementView } from '../../control/index.ts';
 import { formatHostPort, parseHostPort } from '../../runtime/index.ts';
-import { outputOf } from '../output.ts';
+import { counted, outputOf } from '../output.ts';
 import { adminClientOf, adminOptions } from './admin-client.ts';
 import { showEnforcement } from './enforcement.ts';
 import { collectLabel, parseVersion, showKeys } from './words.ts';
@@ -103,6 +103,10 @@ export const connectionCommands = (program: Command): void => {
       enforcement: EnforcementView;
     }>(pathOf(name));
     output.document(gone);
-    showEnforcement(output, `deleted ${gone.name}; ${gone.revoked_keys} keys revoked`, gone.enforcement);
+    showEnforcement(
+      output,
+      `deleted ${gone.name}; ${counted(gone.revoked_keys, 'key')} revoked`,
+      gone.enforcement,
+    );
   });
 };

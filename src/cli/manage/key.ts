@@ -2,11 +2,12 @@ import type { Command } from 'commander';
 import type { DisclosedKeyView, KeyView, RevokeView } from '../../control/index.ts';
 import { keyIdOf, parseConnectionString } from '../../identity/index.ts';
 import { AppError, EXIT, isAppError } from '../../runtime/index.ts';
-import { type Output, outputOf } from '../output.ts';
+import { counted, type Output, outputOf } from '../output.ts';
 import { adminClientOf, type AdminClient, adminOptions } from './admin-client.ts';
 import { showCut, showEnforcement } from './enforcement.ts';
 import type { ManageErrorCode } from './errors.ts';
-import { parseAuthRule, parseDuration, parseVersion, readStandardInput, showKeys } from './words.ts';
+import { checkOutput, giveKeys, keyDocument, OUTPUT_HELP, OUTPUT_OPTION } from './secret-file.ts';
+import { parseAuthRule, parseDuration, parseVersion, readStandardInput } from './words.ts';
 
 interface KeyUsageView {
   readonly key_id: string;
@@ -23,6 +24,7 @@ interface RotateOptions {
   readonly slot: string;
   readonly retireAfter?: string;
   readonly ifVersion?: number;
+  readonly output?: string;
 }
 
 interface RevokeOptions {
@@ -47,7 +49,7 @@ const showKeyRows = (output: Output, rows: readonly KeyView[]): void =>
 
 const showRevocation = (output: Output, result: RevokeView): void => {
   if (result.dry_run === true)
-    output.line(`would revoke ${result.key_id}: ${showCut(result)}, on ${result.nodes} nodes`);
+    output.line(`would revoke ${result.key_id}: ${showCut(result)}, on ${counted(result.nodes, 'node')}`);
   else showEnforcement(output, `revoked ${result.key_id}`, result);
 };
 
@@ -106,9 +108,11 @@ export const keyCommands = (program: Command): void => {
       .description('put a new key into a slot of CONNECTION/NAME; prints its connection string, this once')
       .requiredOption('--slot <slot>', 'primary or secondary')
       .option('--retire-after <time>', 'how long the old key goes on, e.g. 24h; default: not at all')
-      .option('--if-version <n>', 'only when the auth-rule is still at this version', parseVersion),
+      .option('--if-version <n>', 'only when the auth-rule is still at this version', parseVersion)
+      .option(OUTPUT_OPTION, OUTPUT_HELP),
   ).action(async (text: string, options: RotateOptions, command: Command) => {
     const output = outputOf(command);
+    checkOutput(options.output);
     const retireAfter = options.retireAfter === undefined ? 0 : parseDuration(options.retireAfter);
     const made = await adminClientOf(command).post<{
       key: DisclosedKeyView;
@@ -118,9 +122,9 @@ export const keyCommands = (program: Command): void => {
       { slot: options.slot, retire_after_seconds: retireAfter },
       options.ifVersion,
     );
-    output.document(made);
-    showKeys(output, [made.key]);
-    output.note('this key is not shown again');
+    output.document({ ...made, key: keyDocument(made.key, options.output) });
+    giveKeys(output, [made.key], options.output);
+    if (options.output === undefined) output.note('this key is not shown again');
     if (made.replaced === null) return;
     if (made.replaced.enforcement === null)
       output.line(`${made.replaced.key_id} goes on until ${made.replaced.retire_at}`);
@@ -191,12 +195,14 @@ export const keyCommands = (program: Command): void => {
     group
       .command('disclose <key-id>')
       .description('show the text of a key; needs an owner token and is audited')
-      .option('--reason <text>', 'kept in the audit trail'),
-  ).action(async (keyId: string, options: { reason?: string }, command: Command) => {
+      .option('--reason <text>', 'kept in the audit trail')
+      .option(OUTPUT_OPTION, OUTPUT_HELP),
+  ).action(async (keyId: string, options: { reason?: string; output?: string }, command: Command) => {
     const output = outputOf(command);
+    checkOutput(options.output);
     const path = `/keys/${encodeURIComponent(keyId)}/disclose`;
     const key = await adminClientOf(command).post<DisclosedKeyView>(path, { reason: options.reason ?? '' });
-    output.document(key);
-    showKeys(output, [key]);
+    output.document(keyDocument(key, options.output));
+    giveKeys(output, [key], options.output);
   });
 };

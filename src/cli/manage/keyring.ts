@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import type { KeyringRotation } from '../../control/index.ts';
 import { readConfig, systemClock } from '../../runtime/index.ts';
-import { outputOf } from '../output.ts';
+import { counted, outputOf } from '../output.ts';
 
 interface RotateOptions {
   readonly config: string;
@@ -63,7 +63,7 @@ export const keyringCommands = (program: Command): void => {
       output.progress(undefined);
       output.document({ ...result, dropped });
       output.line(
-        `${result.rewrapped} keys are sealed under ${result.current}${result.resumed ? ' (an earlier run was continued)' : ''}`,
+        `${counted(result.rewrapped, 'key is', 'keys are')} sealed under ${result.current}${result.resumed ? ' (an earlier run was continued)' : ''}`,
       );
       if (dropped.length > 0) output.line(`removed from the file: ${dropped.join(', ')}`);
       else if (options.dropOld !== true)

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import type { EnforcementView, RevocationView } from '../../control/index.ts';
-import { outputOf } from '../output.ts';
+import { counted, outputOf } from '../output.ts';
 import { adminClientOf, adminOptions } from './admin-client.ts';
 import { showCut, showPending } from './enforcement.ts';
 
@@ -50,7 +50,7 @@ export const revocationCommands = (program: Command): void => {
     output.document(row);
     output.line(`${subjectOf(row)}: ${row.kind}, in force from ${row.effective_at}, by ${row.actor}`);
     if (row.reason !== '') output.line(`reason: ${row.reason}`);
-    output.line(`enforced: ${showCut(row.enforcement)}, ${row.enforcement.nodes} nodes`);
+    output.line(`enforced: ${showCut(row.enforcement)}, ${counted(row.enforcement.nodes, 'node')}`);
     showPending(output, row.enforcement);
   });
 };

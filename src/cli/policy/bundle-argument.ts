@@ -1,11 +1,11 @@
 import { readFileSync, statSync } from 'node:fs';
-import { buildBundle, findOpa } from '../../policy/index.ts';
-import { AppError, foreignCodeOf, messageOf } from '../../runtime/index.ts';
+import { buildBundle, findOpa, type PolicyErrorCode } from '../../policy/index.ts';
+import { AppError, reasonOf } from '../../runtime/index.ts';
 import type { CliErrorCode } from '../errors.ts';
 import { findRunningUp } from '../ready-file.ts';
 
 const unreadable = (path: string, cause: unknown): AppError<CliErrorCode> =>
-  new AppError('ERR_CLI_USAGE', `${path} cannot be read: ${foreignCodeOf(cause) ?? messageOf(cause)}`, {
+  new AppError('ERR_CLI_USAGE', `${path} cannot be read: ${reasonOf(cause)}`, {
     cause,
   });
 
@@ -16,6 +16,19 @@ export const readBundleFile = (file: string): Buffer => {
   } catch (cause) {
     throw unreadable(file, cause);
   }
+};
+
+/** RFC 1952 §2.3.1: what every gzip file begins with. */
+const GZIP = Buffer.from([0x1f, 0x8b]);
+
+/** A bundle file's bytes. @throws AppError ERR_CLI_USAGE when it cannot be read, ERR_POLICY_ARCHIVE when it is no archive at all */
+export const readBundleArchive = (file: string): Buffer => {
+  const bytes = readBundleFile(file);
+  if (bytes.subarray(0, GZIP.length).equals(GZIP)) return bytes;
+  throw new AppError<PolicyErrorCode>(
+    'ERR_POLICY_ARCHIVE',
+    `${file} is no bundle: a .tar.gz is expected, as 'sallyport policy build' writes it`,
+  );
 };
 
 /**
@@ -29,7 +42,7 @@ export const readBundleArgument = async (path: string): Promise<Buffer> => {
   } catch (cause) {
     throw unreadable(path, cause);
   }
-  if (!isDirectory) return readBundleFile(path);
+  if (!isDirectory) return readBundleArchive(path);
   return (await buildBundle(path, undefined, { opa: await findOpa() })).bytes;
 };
 

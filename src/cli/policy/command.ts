@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import {
@@ -7,20 +7,25 @@ import {
   diagnosticText,
   findOpa,
   findRegal,
+  isRefusal,
+  type PolicyErrorCode,
   readSequence,
   renumberBundle,
 } from '../../policy/index.ts';
-import { AppError, EXIT, messageOf, writeFileAtomically } from '../../runtime/index.ts';
+import { AppError, EXIT, writeFileAtomically } from '../../runtime/index.ts';
 import type { CliErrorCode } from '../errors.ts';
-import { outputOf } from '../output.ts';
+import { counted, type Output, outputOf } from '../output.ts';
+import { readBundleArchive } from './bundle-argument.ts';
 import { diffCommand } from './diff.ts';
 import { docsCommand } from './docs.ts';
 import { explainCommand } from './explain.ts';
 import { inspectCommand } from './inspect.ts';
 import { newCommand } from './new.ts';
+import { signingStep } from './next-steps.ts';
 import { proposeCommand } from './propose.ts';
 import { replayCommand } from './replay.ts';
 import { rolloutCommands } from './rollout.ts';
+import { shadowCommand } from './shadow.ts';
 import { signCommand } from './sign.ts';
 import { testCommand } from './test.ts';
 import { unusedCommand } from './unused.ts';
@@ -40,17 +45,9 @@ const sequenceOf = (text: string): number => {
   throw new AppError<CliErrorCode>('ERR_CLI_USAGE', `--sequence '${text}' is not a positive integer`);
 };
 
-const readBundleFile = (file: string): Buffer => {
-  try {
-    return readFileSync(file);
-  } catch (cause) {
-    const message = `bundle ${file} cannot be read: ${messageOf(cause)}`;
-    throw new AppError<CliErrorCode>('ERR_CLI_USAGE', message, { cause });
-  }
-};
-
 /** One more than that of the bundle which is about to be replaced. */
-const sequenceAfter = async (file: string): Promise<number> => (await readSequence(readBundleFile(file))) + 1;
+const sequenceAfter = async (file: string): Promise<number> =>
+  (await readSequence(readBundleArchive(file))) + 1;
 
 const wantedSequence = async ({ sequence, after }: BuildFlags): Promise<number | undefined> => {
   if (sequence !== undefined && after !== undefined) {
@@ -58,6 +55,16 @@ const wantedSequence = async ({ sequence, after }: BuildFlags): Promise<number |
   }
   if (after !== undefined) return sequenceAfter(after);
   return sequence === undefined ? undefined : sequenceOf(sequence);
+};
+
+/** Notes warnings. @throws AppError ERR_POLICY_SOURCE, a line for each finding of `policy check` that is none */
+const requireChecked = async (directory: string, opa: string, output: Output): Promise<void> => {
+  const found = await checkPolicies(directory, opa);
+  for (const finding of found) if (!isRefusal(finding)) output.note(diagnosticText(finding));
+  const refused = found.filter(isRefusal).map(diagnosticText);
+  if (refused.length === 0) return;
+  const what = `${directory} is not built: 'policy check' refuses it`;
+  throw new AppError<PolicyErrorCode>('ERR_POLICY_SOURCE', [what, ...refused].join('\n'));
 };
 
 const build = async (directory: string, flags: BuildFlags, command: Command): Promise<void> => {
@@ -69,10 +76,14 @@ const build = async (directory: string, flags: BuildFlags, command: Command): Pr
     ...(wanted === undefined ? {} : { sequence: wanted }),
     ...(flags.revision === undefined ? {} : { revision: flags.revision }),
   };
+  await requireChecked(directory, options.opa, output);
   const { bytes, sequence, revision, rules, vectors } = await buildBundle(directory, file, options);
-  output.document({ file, bytes: bytes.length, sequence, revision, rules, vectors });
-  const counts = `${String(rules)} rules, ${String(vectors)} vectors`;
+  const sha256 = createHash('sha256').update(bytes).digest('hex');
+  output.document({ file, bytes: bytes.length, sha256, sequence, revision, rules, vectors });
+  const counts = `${counted(rules, 'rule')}, ${counted(vectors, 'vector')}`;
   output.line(`${file}: sequence ${String(sequence)}, revision '${revision}', ${counts}`);
+  output.line(`sha256 ${sha256}, not signed; signing gives it another`);
+  output.line(signingStep(flags.output));
 };
 
 interface RollbackFlags {
@@ -84,7 +95,7 @@ const rollback = async (old: string, flags: RollbackFlags, command: Command): Pr
   const output = outputOf(command);
   const file = resolve(flags.output);
   const sequence = await sequenceAfter(flags.after);
-  const { bytes, revision } = await renumberBundle(readBundleFile(old), sequence);
+  const { bytes, revision } = await renumberBundle(readBundleArchive(old), sequence);
   writeFileAtomically(file, bytes, BUNDLE_MODE);
   output.document({ file, bytes: bytes.length, sequence, revision });
   output.line(`${file}: sequence ${String(sequence)}, revision '${revision}', not signed`);
@@ -144,5 +155,6 @@ export const policyCommand = (program: Command): void => {
     .requiredOption('-o, --output <file>', 'bundle to write')
     .action(rollback);
   signCommand(policy);
+  shadowCommand(policy);
   rolloutCommands(policy);
 };

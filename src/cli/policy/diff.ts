@@ -8,14 +8,18 @@ import {
   type EntryChanges,
   type ShownAnswer,
 } from '../../policy/index.ts';
-import { EXIT } from '../../runtime/index.ts';
-import { type Column, type Output, outputOf } from '../output.ts';
+import { AppError, EXIT } from '../../runtime/index.ts';
+import type { CliErrorCode } from '../errors.ts';
+import { type Column, counted, type Output, outputOf } from '../output.ts';
 import { readBundleArgument } from './bundle-argument.ts';
+import { liveDiff } from './live-diff.ts';
 
 const FAIL_ON = ['newly-denied', 'newly-allowed', 'any', 'never'] as const;
 
 interface DiffFlags {
   readonly failOn: (typeof FAIL_ON)[number];
+  readonly live?: true;
+  readonly config?: string;
 }
 
 /** Rows of one table on a terminal; --json has all. */
@@ -93,7 +97,7 @@ const print = (output: Output, diff: BundleDiff): void => {
   const rules = rowsOf(diff.rules, ruleRow);
   const grants = rowsOf(diff.grants, grantRow);
   output.line(
-    `${String(inputs)} vectors, ${String(answers.length)} answered differently; ${String(rules.length)} rules and ${String(grants.length)} grants differ`,
+    `${counted(inputs, 'vector')}, ${String(answers.length)} answered differently; ${counted(rules.length, 'rule')} and ${counted(grants.length, 'grant')} differ`,
   );
   if (answers.length > 0) {
     output.line();
@@ -117,6 +121,12 @@ const print = (output: Output, diff: BundleDiff): void => {
     output.line();
     output.line(`sources that differ: ${files.join(', ')}`);
   }
+  if (rules.length + grants.length + files.length > 0) {
+    output.note(
+      "only what a vector asks is compared: who loses access that no vector names is seen by 'policy replay' (recorded " +
+        "decisions) and 'policy diff --live' (open streams)",
+    );
+  }
 };
 
 const fails = ({ answers, rules, grants, files }: BundleDiff, failOn: DiffFlags['failOn']): boolean => {
@@ -135,8 +145,18 @@ const fails = ({ answers, rules, grants, files }: BundleDiff, failOn: DiffFlags[
   }
 };
 
-const diff = async (a: string, b: string, flags: DiffFlags, command: Command): Promise<void> => {
+const usage = (text: string): AppError<CliErrorCode> => new AppError('ERR_CLI_USAGE', text);
+
+const diff = async (a: string, b: string | undefined, flags: DiffFlags, command: Command): Promise<void> => {
   const output = outputOf(command);
+  if (flags.live === true) {
+    if (b !== undefined)
+      throw usage('with --live one bundle is given: it is held against what the agent runs');
+    if (flags.config === undefined) throw usage('--live needs -c with the agent.yaml of the running agent');
+    await liveDiff(a, flags.config, output);
+    return;
+  }
+  if (b === undefined) throw usage('two bundles are needed, or one with --live -c agent.yaml');
   const compared = await diffBundles(await readBundleArgument(a), await readBundleArgument(b));
   output.document(compared);
   print(output, compared);
@@ -146,11 +166,17 @@ const diff = async (a: string, b: string, flags: DiffFlags, command: Command): P
 export const diffCommand = (policy: Command): void => {
   policy
     .command('diff')
+    .summary('what a bundle would change, against another or at a running agent')
     .description(
-      'what bundle b would change against bundle a: answers to the vectors of both, rules, grants; connects to nothing; directories need opa',
+      'Compares bundle b to bundle a: answers to the vectors of both, rules, grants. Connects to nothing; directories ' +
+        'need opa. With --live, asks a running agent which live streams and publications the activation of one bundle ' +
+        'would end right now, and exits 1 when it would end any; nothing is activated. Connects to: the status address ' +
+        "of agent.yaml; writes to the agent's state directory.",
     )
-    .argument('<a>', 'bundle file or policy directory, as it is')
-    .argument('<b>', 'bundle file or policy directory, as it would be')
+    .argument('<a>', 'bundle file or policy directory, as it is; with --live, as it would be')
+    .argument('[b]', 'bundle file or policy directory, as it would be')
+    .option('--live', 'what activating one bundle would end at the agent of --config')
+    .option('-c, --config <file>', 'agent.yaml, with --live')
     .addOption(
       new Option('--fail-on <what>', 'what makes it exit 1').choices(FAIL_ON).default('newly-denied'),
     )

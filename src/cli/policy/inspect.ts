@@ -1,8 +1,11 @@
 import type { Command } from 'commander';
 import { inspectBundle, type Inspection } from '../../policy/index.ts';
 import { EXIT } from '../../runtime/index.ts';
-import { type Output, outputOf } from '../output.ts';
-import { readBundleFile } from './bundle-argument.ts';
+import { counted, type Output, outputOf } from '../output.ts';
+import { readBundleArchive } from './bundle-argument.ts';
+
+/** The digest is that of the archive, with the signature in it. */
+const NEW_DIGEST = 'signing gives another';
 
 const signedText = ({ signatures }: Inspection): string =>
   signatures.length === 0
@@ -10,7 +13,7 @@ const signedText = ({ signatures }: Inspection): string =>
     : signatures
         .map(
           ({ keyId, algorithm, files }) =>
-            `by key ${keyId ?? '(unnamed)'}, ${algorithm ?? 'unknown algorithm'}, over ${String(files)} files (as it says itself; not verified here)`,
+            `by key ${keyId ?? '(unnamed)'}, ${algorithm ?? 'unknown algorithm'}, over ${counted(files, 'file')} (as it says itself; not verified here)`,
         )
         .join('; ');
 
@@ -19,6 +22,7 @@ const print = (output: Output, inspection: Inspection): void => {
     inspection;
   const rows = [
     ['sha256', sha256],
+    ['', `of the archive as it is: decisions record it, and ${NEW_DIGEST}`],
     ['bytes', String(bytes)],
     ['sequence', String(sequence)],
     ['revision', revision],
@@ -50,7 +54,7 @@ const print = (output: Output, inspection: Inspection): void => {
 
 const inspect = async (file: string, _flags: object, command: Command): Promise<void> => {
   const output = outputOf(command);
-  const inspection = await inspectBundle(readBundleFile(file));
+  const inspection = await inspectBundle(readBundleArchive(file));
   output.document(inspection);
   print(output, inspection);
   if (inspection.builtins.length > 0 || inspection.problem !== undefined) output.exitWith(EXIT.notSo);

@@ -5,6 +5,7 @@ import { AppError } from '../../runtime/index.ts';
 import { collect, parsePublications } from '../deploy/publication.ts';
 import type { CliErrorCode } from '../errors.ts';
 import { outputOf } from '../output.ts';
+import { signingStep } from './next-steps.ts';
 import { programName } from '../up/screen.ts';
 
 interface NewFlags {
@@ -32,7 +33,9 @@ const create = (path: string, flags: NewFlags, command: Command): void => {
   const program = programName();
   output.line(`${directory}: a policy directory; its README.md says what to edit first. Then:`);
   for (const verb of ['check', 'test']) output.line(`  ${program} policy ${verb} ${path}`);
-  output.line(`  ${program} policy build ${path} -o bundle.tar.gz`);
+  output.line(`  ${program} policy build ${path} -o next.tar.gz --after bundle.tar.gz`);
+  output.line(signingStep('next.tar.gz', 'bundle.tar.gz'));
+  output.note('bundle.tar.gz is the bundle that agents run; without one yet, leave --after out');
 };
 
 export const newCommand = (policy: Command): void => {

@@ -1,9 +1,9 @@
-import { AuditReader, type RecordedDecision, recordedDecisions } from '../../audit/index.ts';
+import { type HoursOfUse, hoursOfUse, type RecordedDecision, recordedDecisions } from '../../audit/index.ts';
 import type { PastDecision } from '../../policy/index.ts';
 import { systemClock } from '../../runtime/index.ts';
-import { type DatabaseFlags, databaseOptions, findAuditDatabase } from '../audit/access.ts';
+import { type DatabaseFlags, databaseOptions, withReader } from '../audit/access.ts';
 import { momentMs } from '../audit/moment.ts';
-import type { Output } from '../output.ts';
+import { counted, type Output } from '../output.ts';
 import type { Command } from 'commander';
 
 export interface PastFlags extends DatabaseFlags {
@@ -69,19 +69,39 @@ export const forPastDecisions = async (
   output: Output,
   take: (page: readonly PastDecision[]) => Promise<void> | void,
 ): Promise<void> => {
-  const reader = await AuditReader.connect(findAuditDatabase(flags).databaseUrl);
   try {
-    let events = 0;
-    let decisions = 0;
-    for await (const page of recordedDecisions(reader, range)) {
-      await take(page.decisions.filter(({ data }) => data.shadow !== true).map(pastOf));
-      events += page.events;
-      decisions += page.decisions.length;
-      const percent = page.totalEvents === 0 ? 100 : Math.floor((100 * events) / page.totalEvents);
-      output.progress(`${String(percent)} %: ${String(decisions)} decisions`);
-    }
+    await withReader(flags, async (reader) => {
+      let events = 0;
+      let decisions = 0;
+      for await (const page of recordedDecisions(reader, range)) {
+        await take(page.decisions.filter(({ data }) => data.shadow !== true).map(pastOf));
+        events += page.events;
+        decisions += page.decisions.length;
+        const percent = page.totalEvents === 0 ? 100 : Math.floor((100 * events) / page.totalEvents);
+        output.progress(`${String(percent)} %: ${counted(decisions, 'decision')}`);
+      }
+    });
   } finally {
     output.progress(undefined);
-    await reader.close();
+  }
+};
+
+/**
+ * Hands over the hours that streams lasted into beyond the one they were opened in.
+ * @throws AppError ERR_CLI_USAGE, ERR_AUDIT_DATABASE, ERR_AUDIT_QUERY_FAILED
+ */
+export const forHoursOfUse = async (
+  flags: PastFlags,
+  range: PastRange,
+  output: Output,
+  take: (use: HoursOfUse) => void,
+): Promise<void> => {
+  try {
+    await withReader(flags, async (reader) => {
+      output.progress('how long streams lasted …');
+      for await (const use of hoursOfUse(reader, range)) take(use);
+    });
+  } finally {
+    output.progress(undefined);
   }
 };

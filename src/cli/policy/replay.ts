@@ -11,7 +11,7 @@ import {
 } from '../../policy/index.ts';
 import { AppError, EXIT, foreignCodeOf, messageOf, systemClock } from '../../runtime/index.ts';
 import type { CliErrorCode } from '../errors.ts';
-import { type Output, outputOf } from '../output.ts';
+import { counted, type Output, outputOf } from '../output.ts';
 import { readBundleArgument } from './bundle-argument.ts';
 import { forPastDecisions, type PastFlags, pastOptions, pastRange } from './past-decisions.ts';
 
@@ -79,7 +79,7 @@ const print = (
 ): void => {
   const rate = seconds > 0 ? Math.round(counts.events / seconds) : 0;
   output.line(
-    `${String(counts.decisions)} decisions in ${String(counts.events)} events, ${seconds.toFixed(1)} s (${String(rate)} a second)`,
+    `${counted(counts.decisions, 'decision')} in ${counted(counts.events, 'event')}, ${seconds.toFixed(1)} s (${String(rate)} a second)`,
   );
   output.line(
     `${String(counts.newly_denied)} newly denied, ${String(counts.newly_allowed)} newly allowed, ` +

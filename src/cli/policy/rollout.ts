@@ -1,59 +1,34 @@
 import type { Command } from 'commander';
-import { z } from 'zod';
-import { AppError, EXIT, messageOf, readConfig, sleep, systemClock } from '../../runtime/index.ts';
-import type { CliErrorCode } from '../errors.ts';
-import { type Output, outputOf } from '../output.ts';
+import { EXIT, sleep, systemClock } from '../../runtime/index.ts';
+import { type DatabaseFlags, databaseOptions } from '../audit/access.ts';
+import { managedLines } from '../managed-text.ts';
+import { counted, type Output, outputOf } from '../output.ts';
+import { type AgentFile, agentOf, type AgentPolicy, askStatus } from './agent-access.ts';
+import { shadowText } from './shadow.ts';
+import { programName } from '../up/screen.ts';
+import { statusOfAll } from './status-of-all.ts';
 
-const ANSWER_MS = 5_000;
+/** A message of several problems, one a line, in a cell of a table. */
+const oneLine = (message: string): string => message.split('\n').join('; ');
+
 const LOOK_PERIOD_MS = 200;
 /** An agent looks for confirmations twice a second; then it starts an engine and runs the vectors. */
 const ACTIVATION_LIMIT_MS = 60_000;
 
-const bundleSchema = z.object({ sha256: z.string(), revision: z.string(), sequence: z.number() });
-const statusSchema = z.object({
-  name: z.string(),
-  streams: z.object({ open: z.number() }),
-  policy: z.object({
-    active: bundleSchema
-      .extend({ signedBy: z.string().optional(), generation: z.number(), activatedMs: z.number() })
-      .optional(),
-    held: bundleSchema
-      .extend({ id: z.string(), atMs: z.number(), wouldClose: z.number(), live: z.number() })
-      .optional(),
-    rejected: z.object({ atMs: z.number(), code: z.string(), message: z.string() }).optional(),
-    source: z.object({ kind: z.string() }).catchall(z.union([z.string(), z.number(), z.boolean(), z.null()])),
-  }),
-});
-type AgentPolicy = z.output<typeof statusSchema>;
-
-interface AgentFile {
-  readonly config: string;
+interface StatusFlags extends DatabaseFlags {
+  readonly config?: string;
+  readonly agent?: readonly string[];
 }
-
-const agentOf = async (file: string): Promise<{ statusUrl: string; stateDir: string }> => {
-  const { agentConfigSchema } = await import('../../agent/index.ts');
-  const config = await readConfig(file, agentConfigSchema);
-  return { statusUrl: `http://${config.status.listen}/status`, stateDir: config.state_dir };
-};
-
-const ask = async (statusUrl: string): Promise<AgentPolicy> => {
-  try {
-    const response = await fetch(statusUrl, { signal: AbortSignal.timeout(ANSWER_MS) });
-    return statusSchema.parse(await response.json());
-  } catch (cause) {
-    throw new AppError<CliErrorCode>(
-      'ERR_CLI_AGENT_UNREACHABLE',
-      `no agent answers at ${statusUrl}: ${messageOf(cause)}; run this where the agent runs`,
-      { cause },
-    );
-  }
-};
 
 const instant = (ms: number): string => new Date(ms).toISOString();
 
-const show = (output: Output, { name, streams, policy }: AgentPolicy): void => {
-  const { active, held, rejected, source } = policy;
-  output.document({ agent: name, streams: streams.open, ...policy });
+const show = (
+  output: Output,
+  { name, streams, policy, managed }: AgentPolicy,
+  bundleFile: string | undefined,
+): void => {
+  const { active, held, rejected, grantsFile, grantsRejected, withdrawn, shadow, source } = policy;
+  output.document({ agent: name, streams: streams.open, ...policy, managed });
   const rows: [string, string][] = [];
   if (active === undefined) rows.push(['active', 'none: every stream is denied']);
   else {
@@ -61,6 +36,11 @@ const show = (output: Output, { name, streams, policy }: AgentPolicy): void => {
     const since = instant(active.activatedMs);
     rows.push(['active', `sequence ${String(active.sequence)}, '${active.revision}', ${by}, since ${since}`]);
     rows.push(['', active.sha256]);
+  }
+  if (grantsFile === undefined) rows.push(['grants', "the bundle's own"]);
+  else {
+    rows.push(['grants', `${grantsFile}, in place of the bundle's`]);
+    if (active?.grantsSha256 !== undefined) rows.push(['', active.grantsSha256]);
   }
   if (held !== undefined) {
     const cost = `would close ${String(held.wouldClose)} of ${String(held.live)} live streams`;
@@ -70,11 +50,27 @@ const show = (output: Output, { name, streams, policy }: AgentPolicy): void => {
     ]);
     rows.push(['', held.id]);
   }
+  if (withdrawn !== undefined)
+    rows.push(['withdrawn', `${instant(withdrawn.atMs)}: ${oneLine(withdrawn.message)}`]);
   if (rejected !== undefined) {
-    rows.push(['refused', `${instant(rejected.atMs)}: ${rejected.message} (${rejected.code})`]);
+    rows.push(['refused', `${instant(rejected.atMs)}: ${oneLine(rejected.message)} (${rejected.code})`]);
+  }
+  if (grantsRejected !== undefined) {
+    rows.push([
+      'grants refused',
+      `${instant(grantsRejected.atMs)}: ${grantsRejected.message} (${grantsRejected.code})`,
+    ]);
+  }
+  if (shadow.state !== 'off') rows.push(['shadow', shadowText(shadow)]);
+  // What bounds the bundle from outside, where anything does.
+  if (managed.state !== 'absent' || managed.refused !== undefined) {
+    for (const [index, line] of managedLines(managed).entries())
+      rows.push([index === 0 ? 'managed' : '', line]);
   }
   for (const [key, value] of Object.entries(source)) {
     if (value !== null) rows.push([key === 'kind' ? 'source' : `  ${key}`, String(value)]);
+    if (value === 'file' && bundleFile !== undefined)
+      rows.push(['', `${bundleFile}, as agent.yaml names it`]);
   }
   output.table(rows, [
     { title: 'what', value: ([what]) => what },
@@ -82,13 +78,38 @@ const show = (output: Output, { name, streams, policy }: AgentPolicy): void => {
   ]);
 };
 
-const status = async (flags: AgentFile, command: Command): Promise<void> => {
+const status = async (flags: StatusFlags, command: Command): Promise<void> => {
   const output = outputOf(command);
-  const { statusUrl } = await agentOf(flags.config);
-  const answer = await ask(statusUrl);
-  show(output, answer);
-  if (answer.policy.active === undefined || answer.policy.source['stale'] === true)
-    output.exitWith(EXIT.notSo);
+  if (flags.config === undefined) {
+    await statusOfAll(flags, output);
+    return;
+  }
+  const place = await agentOf(flags.config);
+  const answer = await askStatus(place);
+  show(output, answer, place.bundleFile);
+  const { active, held, rejected, grantsRejected, withdrawn, source } = answer.policy;
+  if (held !== undefined) {
+    output.line(`confirm it: ${programName()} policy activate -c ${flags.config} --reason TEXT`);
+  }
+  const isRefused =
+    grantsRejected !== undefined || (rejected !== undefined && rejected.atMs > (active?.activatedMs ?? 0));
+  const isOff = active === undefined || withdrawn !== undefined || source['stale'] === true;
+  if (isOff || held !== undefined || isRefused) output.exitWith(EXIT.notSo);
+};
+
+type Held = NonNullable<AgentPolicy['policy']['held']>;
+type Confirmed = AgentPolicy['policy']['confirmed'];
+
+/** What the activation ends, counted at the swap; and what whoever confirmed it had been told. */
+const endsLines = (held: Held, confirmed: Confirmed): string[] => {
+  const then = `${String(held.wouldClose)} of ${String(held.live)} when it was held, ${instant(held.atMs)}`;
+  const now = confirmed?.counted;
+  if (confirmed === undefined || now === undefined)
+    return [`it was not counted again which live streams it ends; it was ${then}`];
+  return [
+    `it ends ${String(now.wouldClose)} of ${counted(now.live, 'live stream')}, counted at ${instant(confirmed.atMs)}`,
+    `it was ${then}`,
+  ];
 };
 
 const activate = async (
@@ -97,8 +118,8 @@ const activate = async (
   command: Command,
 ): Promise<void> => {
   const output = outputOf(command);
-  const { statusUrl, stateDir } = await agentOf(flags.config);
-  const { held } = (await ask(statusUrl)).policy;
+  const place = await agentOf(flags.config);
+  const { held } = (await askStatus(place)).policy;
   if (held === undefined || (id !== undefined && id !== held.id)) {
     const why = held === undefined ? 'nothing is held' : `what is held is ${held.id}`;
     output.document({ activated: false, why });
@@ -107,15 +128,22 @@ const activate = async (
     return;
   }
   const { askToActivate } = await import('../../agent/index.ts');
-  askToActivate(stateDir, held.id, flags.reason, systemClock);
+  askToActivate(place.stateDir, held.id, flags.reason, systemClock);
   const untilMs = systemClock.monotonicMs() + ACTIVATION_LIMIT_MS;
   for (;;) {
     output.progress('waiting for the agent …');
     await sleep(systemClock, LOOK_PERIOD_MS);
-    const { policy } = await ask(statusUrl);
+    const { policy } = await askStatus(place);
     if (policy.held === undefined && policy.active?.sha256 === held.sha256) {
-      output.document({ activated: true, ...held });
+      const { confirmed } = policy;
+      const again = confirmed?.id === held.id ? confirmed : undefined;
+      output.document({
+        activated: true,
+        ...held,
+        now: again?.counted === undefined ? null : { atMs: again.atMs, ...again.counted },
+      });
       output.line(`active: sequence ${String(held.sequence)}, '${held.revision}', ${held.sha256}`);
+      for (const line of endsLines(held, again)) output.line(line);
       return;
     }
     const isOther = policy.held !== undefined && policy.held.id !== held.id;
@@ -131,15 +159,20 @@ const activate = async (
 
 /** `sallyport policy status|activate` */
 export const rolloutCommands = (policy: Command): void => {
-  policy
-    .command('status')
-    .summary('which bundle an agent runs, holds and refused')
-    .description(
-      'Shows the active bundle of an agent, a held one, the last refusal and where bundles come from. ' +
-        'Connects to: the status address of agent.yaml.',
-    )
-    .requiredOption('-c, --config <file>', 'agent.yaml')
-    .action(status);
+  databaseOptions(
+    policy
+      .command('status')
+      .summary('which bundle an agent, or every agent, runs, holds and refused')
+      .description(
+        'With -c: the active bundle of one agent, a held one, the grants file, the last refusals and where bundles come from; connects to ' +
+          'the status address of agent.yaml. It exits 1 when no bundle decides, or one is held, or was refused since the ' +
+          'active one was activated, or the grants file is refused. Without: what every agent runs, since when, signed by whom, what it holds ' +
+          'and refused, by the audit trail; exits 1 when running agents differ, one has no bundle, or one holds or ' +
+          'refused something. Connects to: the audit database, as role audit_read, audit_verify or its owner.',
+      )
+      .option('-c, --config <file>', 'agent.yaml')
+      .option('--agent <name...>', 'only these agents'),
+  ).action(status);
   policy
     .command('activate')
     .summary('confirm a held activation')
@@ -149,6 +182,6 @@ export const rolloutCommands = (policy: Command): void => {
     )
     .argument('[id]', 'what policy status shows as held; default: whatever is held')
     .requiredOption('-c, --config <file>', 'agent.yaml')
-    .requiredOption('--reason <text>', 'why; recorded in the audit trail')
+    .requiredOption('--reason <text>', 'why (required); recorded in the audit trail')
     .action(activate);
 };

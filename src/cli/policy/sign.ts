@@ -14,6 +14,7 @@ import {
 import { AppError, messageOf, writeFileAtomically } from '../../runtime/index.ts';
 import type { CliErrorCode } from '../errors.ts';
 import { outputOf } from '../output.ts';
+import { readBundleArchive } from './bundle-argument.ts';
 
 interface SignFlags {
   readonly key?: string;
@@ -49,7 +50,7 @@ const publicKeyFrom = (file: string | undefined): KeyObject | undefined => {
   try {
     return createPublicKey(read(file));
   } catch (cause) {
-    throw usage(`${file} is not a public key in pem: ${messageOf(cause)}`, cause);
+    throw usage(`${file} is not a public key in pem`, cause);
   }
 };
 
@@ -58,7 +59,7 @@ const signerFrom = ({ key, signer, publicKey, alg }: SignFlags): BundleSigner =>
   if ((key === undefined) === (signer === undefined)) throw usage('give either --key FILE or --signer CMD');
   if (key !== undefined) {
     if (publicKey !== undefined) throw usage('--public-key is for --signer; a key checks itself');
-    return keySigner(read(key).toString('utf8'), algorithm);
+    return keySigner(read(key).toString('utf8'), algorithm, key);
   }
   if (algorithm === undefined)
     throw usage('--signer needs --alg: what its key signs cannot be seen from here');
@@ -72,12 +73,13 @@ const sign = async (bundle: string, flags: SignFlags, command: Command): Promise
     throw usage(`--key-id has 1 to ${String(MAX_KEY_ID)} characters`);
   }
   const signer = signerFrom(flags);
-  const bytes = await signBundle(read(bundle), signer, keyId);
+  const bytes = await signBundle(readBundleArchive(bundle), signer, keyId);
   const file = resolve(flags.output ?? bundle);
   writeFileAtomically(file, bytes, BUNDLE_MODE);
   const sha256 = createHash('sha256').update(bytes).digest('hex');
   output.document({ file, bytes: bytes.length, sha256, algorithm: signer.algorithm, key_id: keyId ?? null });
   output.line(`${file}: signed by ${signer.algorithm}${keyId === undefined ? '' : `, key id ${keyId}`}`);
+  output.line(`sha256 ${sha256}: what agents, decisions and the audit trail call it`);
 };
 
 /** `sallyport policy sign` */

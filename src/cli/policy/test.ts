@@ -88,6 +88,13 @@ const run = async (directory: string, _flags: object, command: Command): Promise
   const report = await testPolicies(directory, await findOpa());
   output.document(report);
   print(output, report);
+  const refused = report.findings.filter(({ severity }) => severity !== 'warning');
+  for (const finding of report.findings) output.note(diagnosticText(finding));
+  if (refused.length > 0) {
+    output.note(
+      `${directory}: 'policy check' and 'policy build' refuse this directory, whatever its tests say`,
+    );
+  }
   if (report.ok) return;
   if (report.tests.passed + report.tests.failed + report.vectors.length === 0) {
     output.note(`${directory}: there is neither a rego test nor a vector`);

@@ -1,7 +1,7 @@
 import { type Command, Option } from 'commander';
 import { type RuleUse, RuleUseCount } from '../../policy/index.ts';
 import { EXIT } from '../../runtime/index.ts';
-import { outputOf } from '../output.ts';
+import { counted, outputOf } from '../output.ts';
 import { readBundleOrRunning } from './bundle-argument.ts';
 import { forPastDecisions, type PastFlags, pastOptions, pastRange } from './past-decisions.ts';
 
@@ -15,6 +15,16 @@ interface UnusedFlags extends PastFlags {
 
 const forWhom = ({ connection, principal }: RuleUse): string =>
   principal === null ? connection : `${connection} ${principal}`;
+
+/** How many rules nothing needed, among what. */
+const useText = (idle: number, rules: number, decisions: number, from: string): string => {
+  const all = counted(rules, 'rule or grant', 'rules and grants');
+  const among = `${counted(decisions, 'decision')} since ${from}`;
+  if (rules === 0) return `the policy has no rule and no grant; ${among}`;
+  return idle === 0
+    ? `each of ${all} was needed; ${among}`
+    : `${String(idle)} of ${all} not needed; ${among}`;
+};
 
 const unused = async (flags: UnusedFlags, command: Command): Promise<void> => {
   const output = outputOf(command);
@@ -32,9 +42,7 @@ const unused = async (flags: UnusedFlags, command: Command): Promise<void> => {
   const idle = rules.filter((rule) => rule.decisions === 0);
   const shown = flags.all === true ? rules : idle;
   output.document({ ...range, decisions, rules: shown, unused: idle.length, elsewhere });
-  output.line(
-    `${String(idle.length)} of ${String(rules.length)} rules and grants took part in none of ${String(decisions)} decisions since ${range.from}`,
-  );
+  output.line(useText(idle.length, rules.length, decisions, range.from));
   if (shown.length > 0) {
     output.line();
     output.table(shown, [

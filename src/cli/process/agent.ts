@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { agentRevocationCommands } from './agent-revocations.ts';
+import { installCommand } from '../service/command.ts';
 import { type ProcessOptions, processCommand, runProcess } from './run.ts';
 
 const SECOND_MS = 1_000;
@@ -27,4 +28,5 @@ export const agentCommand = (program: Command): void => {
       );
     });
   agentRevocationCommands(agent);
+  installCommand(agent, 'agent', async () => (await import('../../agent/index.ts')).agentConfigSchema);
 };

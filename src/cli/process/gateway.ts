@@ -1,10 +1,11 @@
 import type { Command } from 'commander';
+import { installCommand } from '../service/command.ts';
 import { type ProcessOptions, processCommand, runProcess } from './run.ts';
 
 const SECOND_MS = 1_000;
 
 export const gatewayCommand = (program: Command): void => {
-  processCommand(program, 'gateway')
+  const gateway = processCommand(program, 'gateway')
     .summary('run the gateway: the entrance beside the applications')
     .description(
       'Runs the gateway in the foreground, beside the applications. ' +
@@ -25,4 +26,9 @@ export const gatewayCommand = (program: Command): void => {
         command,
       );
     });
+  installCommand(
+    gateway,
+    'gateway',
+    async () => (await import('../../gateway/index.ts')).gatewayConfigSchema,
+  );
 };

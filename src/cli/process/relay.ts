@@ -1,10 +1,11 @@
 import type { Command } from 'commander';
+import { installCommand } from '../service/command.ts';
 import { type ProcessOptions, processCommand, runProcess } from './run.ts';
 
 const SECOND_MS = 1_000;
 
 export const relayCommand = (program: Command): void => {
-  processCommand(program, 'relay')
+  const relay = processCommand(program, 'relay')
     .summary('run a relay node: the public rendezvous')
     .description(
       'Runs a relay node in the foreground. ' +
@@ -25,4 +26,5 @@ export const relayCommand = (program: Command): void => {
         command,
       );
     });
+  installCommand(relay, 'relay', async () => (await import('../../relay/index.ts')).relayConfigSchema);
 };

@@ -1,7 +1,9 @@
 import type { Command } from 'commander';
 import type { ZodType } from 'zod';
 import {
+  AppError,
   type Clock,
+  ConfigError,
   createLogger,
   EXIT,
   type Logger,
@@ -15,6 +17,8 @@ import { outputOf } from '../output.ts';
 interface RunningProcess<Config> {
   drain(): Promise<void>;
   reload(config: Config): Promise<void>;
+  /** Takes up what comes from elsewhere than the configuration, when that cannot be read. */
+  reloadManaged?(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -49,6 +53,53 @@ export const processCommand = (program: Command, name: string): Command =>
 export const configOf = (options: { readonly config?: string }, command: Command): string =>
   options.config ?? command.error("error: required option '-c, --config <file>' not specified");
 
+/**
+ * Reads the configuration again. A broken file changes nothing of it, and keeps nobody from what an administrator says
+ * elsewhere.
+ *
+ * @throws ConfigError for the broken file, after that
+ */
+export const reloadFrom = async <Config>(
+  file: string,
+  schema: ZodType<Config>,
+  started: Pick<RunningProcess<Config>, 'reload' | 'reloadManaged'>,
+): Promise<void> => {
+  let next: Config;
+  try {
+    next = await readConfig(file, schema);
+  } catch (error) {
+    await started.reloadManaged?.();
+    throw error;
+  }
+  await started.reload(next);
+};
+
+/**
+ * The configuration of a process; another process's is called what it is, instead of by all that it lacks.
+ * @throws ConfigError, AppError ERR_CONFIG_UNREADABLE, ERR_CONFIG_INVALID
+ */
+export const readOwnConfig = async <Config>(
+  file: string,
+  { name, schema }: Pick<ProcessKind<Config>, 'name' | 'schema'>,
+  warn: (message: string) => void,
+): Promise<Config> => {
+  try {
+    return await readConfig(file, schema, { onWarning: ({ message }) => warn(message) });
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    const { checkConfig, configName } = await import('../check.ts');
+    const other = await checkConfig(file).catch(() => undefined);
+    if (other === undefined || other.kind === name || other.problems.length >= error.problems.length)
+      throw error;
+    const remedy = other.kind === 'managed' ? '' : `; start it with 'sallyport ${other.kind} -c ${file}'`;
+    throw new AppError(
+      'ERR_CONFIG_INVALID',
+      `${file} is ${configName(other.kind)}, not one of ${name === 'agent' ? 'an' : 'a'} ${name}${remedy}`,
+      { cause: error },
+    );
+  }
+};
+
 /** Runs one process in the foreground: SIGTERM drains, SIGHUP reads the configuration again. */
 export const runProcess = async <Config>(
   kind: ProcessKind<Config>,
@@ -61,14 +112,14 @@ export const runProcess = async <Config>(
     name: kind.name,
     level: output.verbose ? 'debug' : output.quiet ? 'warn' : 'info',
   });
-  const config = await readConfig(file, kind.schema);
+  const config = await readOwnConfig(file, kind, (message) => logger.warn(message));
   const started = await kind.start(config, { clock: systemClock, logger });
   const code = await runUntilSignal({
     clock: systemClock,
     logger,
     deadlineMs: kind.drainMs(config) + CLOSE_MS,
     stopWithStdin: options.withParent === true,
-    onReload: async () => started.reload(await readConfig(file, kind.schema)),
+    onReload: () => reloadFrom(file, kind.schema, started),
     onStop: async (cause) => {
       if (cause !== 'parent') await started.drain();
       await started.close();

@@ -1,4 +1,11 @@
-import { AppError, EXIT, runUntilSignal, silentLogger, systemClock } from '../../runtime/index.ts';
+import {
+  AppError,
+  environment,
+  EXIT,
+  runUntilSignal,
+  silentLogger,
+  systemClock,
+} from '../../runtime/index.ts';
 import type { Publication } from '../deploy/publication.ts';
 import type { Output } from '../output.ts';
 import { SELF_TEST_CONNECTION, type UpOptions } from './options.ts';
@@ -9,6 +16,9 @@ import type { SelfTestResult } from './self-test.ts';
 
 /** Everything is stopped within this, in order, whatever the parts do (interfaces.md). */
 const STOP_DEADLINE_MS = 10_000;
+
+/** `npm start` passes no signal on when it is ended from outside. A script of somebody's own that starts `up` is left alone. */
+const isStartedByNpm = (): boolean => environment['npm_lifecycle_script']?.includes('sallyport up') === true;
 
 /** Starts, waits (for a signal, or for the self-test), stops. Returns the self-test's result if there was one. */
 const run = async (
@@ -46,6 +56,7 @@ const run = async (
     clock,
     logger: silentLogger,
     deadlineMs: STOP_DEADLINE_MS,
+    stopWithParent: isStartedByNpm(),
     ended,
     onReload: () => undefined,
     onStop: async (cause) => {

@@ -1,4 +1,4 @@
-import { formatHostPort, type HostPort, writeFileAtomically } from '../../runtime/index.ts';
+import { formatHostPort, type HostPort, isLoopbackHost, writeFileAtomically } from '../../runtime/index.ts';
 import { type DatabaseRoles, withRole } from '../deploy/database.ts';
 import type { Provisioned } from '../deploy/provision.ts';
 import type { Publication } from '../deploy/publication.ts';
@@ -31,6 +31,8 @@ export interface InstallationParts {
   readonly paths: StatePaths;
   readonly databaseUrl: string;
   readonly roles: DatabaseRoles;
+  /** Login that reads the audit views. */
+  readonly reader: { readonly name: string; readonly password: string };
   readonly relayPort: number;
   readonly provisioned: Provisioned;
   readonly publications: readonly Publication[];
@@ -49,8 +51,6 @@ const missingNode = (): never => {
 /** The one relay node that `up` has. */
 export const nodeOf = ({ nodes: [node = missingNode()] }: Installation): NodeInstallation => node;
 
-const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || /^127\./.test(host);
-
 /** Everything that the three configurations say, with the secrets that they name put into their files. */
 export const upInstallation = async (parts: InstallationParts): Promise<Installation> => {
   const { relayPort } = parts;
@@ -68,13 +68,13 @@ export const upInstallation = async (parts: InstallationParts): Promise<Installa
     connections.push({ name, sendFile, listenFile, listen: await parts.listenOf(name) });
   }
   const [{ controlUrl, auditUrl } = missingNode()] = parts.roles.nodes;
-  const loopbackTargets = parts.publications.filter(({ target }) => isLoopback(target.host));
+  const loopbackTargets = parts.publications.filter(({ target }) => isLoopbackHost(target.host));
   return {
     namespace: UP.host,
     nodes: [
       {
         name: UP.node,
-        public: { host: UP.host, controlPort: relayPort, dataPorts: [relayPort] },
+        public: { host: UP.host, controlPorts: [relayPort], dataPorts: [relayPort] },
         listen: [{ host: UP.loopback, port: relayPort }],
         adminListen: await loopback('admin'),
         statusListen: await loopback('relay-status'),
@@ -98,10 +98,12 @@ export const upInstallation = async (parts: InstallationParts): Promise<Installa
     cutAfterSeconds: 'never',
     stateDirectory: { agent: file('agent'), gateway: file('gateway') },
     agentAuditKeyFile: file('agent-audit.key'),
+    trustFile: file('trust.json'),
     bundleFile: parts.bundleFile,
     policyKey: undefined,
     allowLoopback: [...new Set(loopbackTargets.map(({ target }) => target.port))],
     allowAuditDatabase: parts.allowAuditDatabase,
+    ownListeners: connections.map(({ listen }) => listen),
     drainSeconds: DRAIN_SECONDS,
     connections,
   };
@@ -123,21 +125,21 @@ export const readyFileOf = (
   installation: Installation,
   pids: ReadyFile['pids'],
 ): ReadyFile => {
-  const { paths, databaseUrl, roles } = parts;
+  const { paths, databaseUrl, reader } = parts;
   const targets = new Map(parts.publications.map(({ name, target }) => [name, formatHostPort(target)]));
   const audit = installation.connections.find(({ name }) => name === AUDIT_CONNECTION);
   return {
     version,
     pids,
     relay: {
-      url: `https://${UP.host}:${nodeOf(installation).public.controlPort}`,
+      url: `https://${UP.host}:${String(nodeOf(installation).public.controlPorts[0])}`,
       admin_url: `http://${formatHostPort(nodeOf(installation).adminListen)}`,
     },
     admin_token_file: paths.file('owner.token'),
     ca_file: installation.caFile,
     trust_file: paths.file('trust.json'),
     database_url: databaseUrl,
-    audit_read_url: audit === undefined ? null : withRole(databaseUrl, roles.reader, audit.listen),
+    audit_read_url: audit === undefined ? null : withRole(databaseUrl, reader, audit.listen),
     state_dir: paths.root,
     policy_bundle: installation.bundleFile,
     agent: { name: UP.agent, status_url: `http://${formatHostPort(installation.statusListen.agent)}` },

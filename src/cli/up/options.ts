@@ -1,4 +1,4 @@
-import { AppError, environment } from '../../runtime/index.ts';
+import { AppError, environment, withAbsoluteFiles } from '../../runtime/index.ts';
 import { type Publication, parseListens, parsePublications } from '../deploy/publication.ts';
 import type { HostPort } from '../../runtime/index.ts';
 import { DEFAULT_STATE_DIRECTORY } from './state.ts';
@@ -55,7 +55,7 @@ const databaseOf = (given: UpArguments): string | undefined => {
   const url = given.database ?? environment['DATABASE_URL'];
   if (url === undefined || url === '') return undefined;
   requireDatabaseUrl(url);
-  return url;
+  return withAbsoluteFiles(url);
 };
 
 /** @throws AppError ERR_CLI_USAGE without quoting the URL, which holds a password */

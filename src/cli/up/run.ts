@@ -8,7 +8,8 @@ import {
   messageOf,
   writeFileAtomically,
 } from '../../runtime/index.ts';
-import { prepareDatabase } from '../deploy/database.ts';
+import { ensureReaderRole } from '../../audit/index.ts';
+import { loginsOf, prepareDatabase, READER_ROLE, requireUnusedDatabase } from '../deploy/database.ts';
 import { ensureAuthority, ensureKeyring, ensureServerCertificate, ensureTrust } from '../deploy/material.ts';
 import { provision } from '../deploy/provision.ts';
 import type { Publication } from '../deploy/publication.ts';
@@ -112,9 +113,7 @@ export class UpRun {
     if (left !== undefined) await stopLeftoverPostgres(left, clock);
     const [databaseUrl, certificates] = await Promise.all([this.#openDatabase(), this.#certificates()]);
     this.#step('preparing the database');
-    const roles = await prepareDatabase(databaseUrl, { nodes: [UP.node], agent: UP.agent }, (role) =>
-      passwordOf(this.#state, role),
-    );
+    const { roles, reader } = await this.#prepareDatabase(databaseUrl);
     const relayPort = await this.#port('relay', 'the relay');
     const publications = this.#publications(databaseUrl);
     this.#step('preparing connections and keys');
@@ -136,6 +135,7 @@ export class UpRun {
       paths: this.#paths,
       databaseUrl,
       roles,
+      reader,
       relayPort,
       provisioned,
       publications,
@@ -186,6 +186,28 @@ export class UpRun {
     }
     this.#state.ports[key] = port;
     return port;
+  }
+
+  /** Logins with the passwords of the state; those of a server that is not ours are new the first time, never taken over. */
+  async #prepareDatabase(databaseUrl: string): Promise<Pick<InstallationParts, 'roles' | 'reader'>> {
+    const names = { nodes: [UP.node], agent: UP.agent };
+    const unknown = [...loginsOf(names), READER_ROLE].filter((login) => !(login in this.#state.passwords));
+    if (this.#given.options.databaseUrl !== undefined && unknown.length > 0) {
+      await requireUnusedDatabase(databaseUrl, unknown, {
+        data: 'give --database another one, on another server, or --state the directory of the `up` that uses it',
+        logins:
+          'give --database one on another server, or --state the directory of the `up` that uses it; drop the logins when ' +
+          'what used them is gone',
+      });
+    }
+    const reader = { name: READER_ROLE, password: passwordOf(this.#state, READER_ROLE) };
+    for (const login of unknown) passwordOf(this.#state, login);
+    // Before the logins are made: a start that ends in between knows them the next time.
+    writeState(this.#paths, this.#state);
+    const passwordFor = (login: string): string => passwordOf(this.#state, login);
+    const roles = await prepareDatabase(databaseUrl, names, passwordFor, 'replace');
+    await ensureReaderRole(databaseUrl, reader.name, reader.password);
+    return { roles, reader };
   }
 
   async #openDatabase(): Promise<string> {

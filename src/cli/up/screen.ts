@@ -1,4 +1,4 @@
-import { isAbsolute, relative } from 'node:path';
+import { isAbsolute, relative, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Output } from '../output.ts';
 import type { ReadyFile } from '../ready-file.ts';
@@ -6,11 +6,19 @@ import { packageRoot } from '../version.ts';
 import { AUDIT_CONNECTION, FORBIDDEN_CONNECTION } from './options.ts';
 import { DEFAULT_STATE_DIRECTORY, statePaths } from './state.ts';
 
+/** Where the Debian package keeps what /usr/bin/sallyport leads to. */
+const DEBIAN_FOLDER = '/usr/lib/sallyport/';
+
 /** How to type `sallyport` in the directory where `up` was started. */
 export const programName = (): string => {
-  const bin = relative(process.cwd(), fileURLToPath(new URL('bin/sallyport', packageRoot)));
+  const whole = fileURLToPath(new URL('bin/sallyport', packageRoot));
+  if (whole.startsWith(DEBIAN_FOLDER)) return 'sallyport';
+  const near = relative(process.cwd(), whole);
+  // A path that climbs far is harder to read than the whole one, and no shorter.
+  const bin = near.startsWith(`..${sep}..${sep}`) ? whole : near;
   if (bin.includes('node_modules')) return 'npx sallyport';
-  const typed = isAbsolute(bin) || bin.includes(' ') ? JSON.stringify(bin) : bin;
+  const typed =
+    bin.includes(' ') || (isAbsolute(bin) && process.platform === 'win32') ? JSON.stringify(bin) : bin;
   return process.platform === 'win32' ? `node ${typed}` : typed;
 };
 

@@ -10,9 +10,9 @@ import {
   randomBytes,
   sleep,
 } from '../../runtime/index.ts';
-import { headFilesOf } from '../audit/access.ts';
+import { checkpointFilesOf, headFilesOf } from '../audit/access.ts';
 import { type AdminClient, createAdminClient } from '../manage/admin-client.ts';
-import type { Output } from '../output.ts';
+import { counted, type Output } from '../output.ts';
 import type { ReadyConnection, ReadyFile } from '../ready-file.ts';
 import { FORBIDDEN_CONNECTION, SELF_TEST_CONNECTION } from './options.ts';
 import { digestThroughHalfClose, expectedDigest, holdStream, probe } from './probe.ts';
@@ -115,7 +115,10 @@ const revoke = async (ready: ReadyFile, clock: Clock, client: AdminClient): Prom
     throw new Failed(`the stream was still open ${PATIENCE_MS} ms after the revocation`);
   }
   expect(end.reset, 'the stream ended, but not as a reset');
-  expect(answer.pending.length === 0, `${answer.pending.length} nodes or agents have not confirmed`);
+  expect(
+    answer.pending.length === 0,
+    `${counted(answer.pending.length, 'node or agent has', 'nodes or agents have')} not confirmed`,
+  );
   expect(answer.links >= 1, 'no link was cut');
   expect((answer.streams ?? 0) >= 1, `the agent reports ${String(answer.streams)} cut streams`);
   const row = await awaitRow(
@@ -131,14 +134,15 @@ const verify = async (ready: ReadyFile): Promise<string> => {
     databaseUrl: ready.database_url,
     trustFile: ready.trust_file,
     headFiles: headFilesOf(ready),
+    checkpointFiles: checkpointFilesOf(ready),
     columns: true,
   });
   const [first] = report.findings;
   expect(
     report.ok,
-    `${report.findings.length} findings, first: ${first?.kind ?? ''} ${first?.message ?? ''}`,
+    `${counted(report.findings.length, 'finding')}, first: ${first?.kind ?? ''} ${first?.message ?? ''}`,
   );
-  return `${report.chains} chains, ${report.seals} seals, ${report.events} events`;
+  return `${counted(report.chains, 'chain')}, ${counted(report.seals, 'seal')}, ${counted(report.events, 'event')}`;
 };
 
 /** Opens, denies, half-closes, revokes and verifies on a running `up` that publishes `self-test`. */

@@ -81,9 +81,42 @@ export const judgeAnswer = ({ expect }: Pick<Vector, 'expect'>, answer: Answer):
   return problems;
 };
 
+/** A vector without an answer is asked this often in all: a machine may be busy. */
+const GRANTS_ATTEMPTS = 3;
+
+const askPatiently = async (engine: EnginePool, vector: Vector): Promise<Answer> => {
+  let answer = await askVector(engine, vector);
+  for (let asked = 1; !answer.ok && asked < GRANTS_ATTEMPTS; asked += 1)
+    answer = await askVector(engine, vector);
+  return answer;
+};
+
+/**
+ * What a grants file must pass in the engine of a bundle: two plain questions, and that nothing is allowed of which a
+ * vector expects a denial. What vectors expect to be allowed binds the bundle with its own data and not the file: else
+ * nobody could be taken out of it whom a vector names (docs/adr/0040).
+ * @throws AppError ERR_POLICY_CANARY, ERR_POLICY_GRANTS
+ */
+export const acceptGrants = async (engine: EnginePool, bundle: Bundle, file: string): Promise<void> => {
+  await runCanary(engine, 'publish');
+  await runCanary(engine, 'stream');
+  for (const vector of bundle.vectors) {
+    if (vector.expect.allow) continue;
+    const answer = await askPatiently(engine, vector);
+    if (answer.ok && !answer.verdict.allow) continue;
+    const what = answer.ok
+      ? `'${answer.verdict.rule ?? ''}' allows it`
+      : `it has no answer: ${answer.detail}`;
+    throw new AppError<PolicyErrorCode>(
+      'ERR_POLICY_GRANTS',
+      `vector '${vector.name}' expects a denial, and with the grants of ${file} ${what}`,
+    );
+  }
+};
+
 /**
  * What every bundle must pass in its own engine before it decides anything: two plain questions under the
- * deadline, and its own vectors.
+ * deadline, and its own vectors, with its own data.
  * @throws AppError ERR_POLICY_CANARY, ERR_POLICY_VECTOR
  */
 export const acceptBundle = async (engine: EnginePool, bundle: Bundle): Promise<void> => {

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
-import { AppError, messageOf } from '../../runtime/index.ts';
+import { AppError, messageOf, schemaProblems } from '../../runtime/index.ts';
 import type { PolicyErrorCode } from '../errors.ts';
 import { INPUT_VERSION } from '../input.ts';
 import { type ArchiveFiles, readArchive } from './archive.ts';
@@ -84,6 +84,8 @@ export interface Bundle {
   readonly signed: boolean;
   /** The configured id of the key that verified the signature. */
   readonly signedBy: string | undefined;
+  /** That key; undefined when none was asked for. */
+  readonly signer: VerificationKey | undefined;
 }
 
 /** Whose signatures count when a bundle is read. */
@@ -115,8 +117,9 @@ const parseJson = <T>(text: string, name: string, schema: z.ZodType<T>): T => {
   }
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0];
-  throw broken(`${name}: ${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'is malformed'}`);
+  const problem = schemaProblems(parsed.error.issues, schema)[0];
+  const where = problem?.path.join('.') ?? '';
+  throw broken(`${name}: ${where === '' ? '' : `${where}: `}${problem?.message ?? 'is malformed'}`);
 };
 
 /** Parses the manifest alone. @throws AppError ERR_POLICY_BUNDLE */
@@ -186,6 +189,7 @@ export const readBundle = async (bytes: Buffer, trust: BundleTrust = TRUSTS_ALL)
       catalog === undefined ? [] : parseJson(catalog.toString('utf8'), BUNDLE_FILE.catalog, catalogSchema),
     signed: files.has(BUNDLE_FILE.signatures),
     signedBy: verified?.keyId,
+    signer: trust.keys.find(({ id }) => id === verified?.keyId),
   };
 };
 

@@ -1,6 +1,6 @@
 import { parse } from 'yaml';
 import { z } from 'zod';
-import { AppError, messageOf } from '../../runtime/index.ts';
+import { AppError, messageOf, schemaProblems } from '../../runtime/index.ts';
 import { isMappedNetwork } from '../address.ts';
 import type { PolicyErrorCode } from '../errors.ts';
 
@@ -68,6 +68,6 @@ export const readGrants = (content: Buffer): string => {
   }
   const parsed = grantsSchema.safeParse(value ?? {});
   if (parsed.success) return JSON.stringify(parsed.data);
-  const issue = parsed.error.issues[0];
-  throw refused(`grant ${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'is malformed'}`);
+  const problem = schemaProblems(parsed.error.issues, grantsSchema)[0];
+  throw refused(`grant ${problem?.path.join('.') ?? ''}: ${problem?.message ?? 'is malformed'}`);
 };

@@ -15,7 +15,8 @@ export class SequenceGuard {
     if (this.#last === undefined || sequence > this.#last.sequence) return;
     if (sequence < this.#last.sequence) {
       throw refused(
-        `bundle sequence ${String(sequence)} is lower than ${String(this.#last.sequence)}, which was active`,
+        `bundle sequence ${String(sequence)} is lower than ${String(this.#last.sequence)}, which was active; ` +
+          "build it with 'sallyport policy build --after BUNDLE', to go back use 'sallyport policy rollback'",
       );
     }
     if (contentSha256 === this.#last.contentSha256) return;

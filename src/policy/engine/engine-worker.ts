@@ -1,3 +1,4 @@
+import { constants, setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import {
   ENTRYPOINT,
@@ -17,6 +18,9 @@ const settings = workerData as WorkerSettings;
 const { shared } = settings;
 const port = parentPort;
 if (port === null) throw new Error('engine-worker runs in a worker thread only');
+
+// Of this thread alone: Linux keeps a niceness per thread. Elsewhere it would be the whole agent's.
+if (settings.isBackground && process.platform === 'linux') setPriority(constants.priority.PRIORITY_LOW);
 
 /** Aborts inside wasm arrive as plain strings. */
 const detailOf = (thrown: unknown): string =>
@@ -98,4 +102,5 @@ const start = (): void => {
 port.on('message', (requests: readonly EvaluationRequest[]) => {
   if (runBatch(requests)) start();
 });
+post({ kind: 'begun' });
 start();

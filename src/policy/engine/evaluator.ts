@@ -9,11 +9,15 @@ import {
 } from './messages.ts';
 
 const CELL_BYTES = 8;
+/** JavaScript heap of a thread in the background, MiB: parsed data and what one answer takes; wasm is bounded apart. */
+const BACKGROUND_HEAP_MIB = 512;
 const NS_PER_MS = 1_000_000n;
 
 export type EvaluatorState = 'starting' | 'idle' | 'busy' | 'dead';
 
 export interface EvaluatorHandlers {
+  /** The policy is being instantiated, which may take for ever: at the beginning and after every throw. */
+  onStarting(): void;
   onReady(): void;
   onFailed(message: Extract<WorkerMessage, { kind: 'failed' }>): void;
   onDone(message: Extract<WorkerMessage, { kind: 'done' }>): void;
@@ -29,23 +33,30 @@ export class Evaluator {
   readonly #started: Promise<void>;
   #onStarted: () => void = () => undefined;
 
-  constructor(program: EngineProgram, handlers: EvaluatorHandlers) {
+  /** @param isBackground gives way to everything else, and is ended when its heap grows over a bound of its own */
+  constructor(program: EngineProgram, handlers: EvaluatorHandlers, isBackground = false) {
     this.#shared = new BigInt64Array(new SharedArrayBuffer(SHARED.cells * CELL_BYTES));
-    const workerData: WorkerSettings = { program, shared: this.#shared };
-    this.#worker = startWorker(new URL('./engine-worker.ts', import.meta.url), { workerData });
+    const workerData: WorkerSettings = { program, shared: this.#shared, isBackground };
+    const resourceLimits = { maxOldGenerationSizeMb: BACKGROUND_HEAP_MIB };
+    this.#worker = startWorker(new URL('./engine-worker.ts', import.meta.url), {
+      workerData,
+      ...(isBackground ? { resourceLimits } : {}),
+    });
     this.#started = new Promise((resolve) => {
       this.#onStarted = resolve;
     });
     this.#worker.on('message', (message: WorkerMessage) => {
       this.#onStarted();
       if (this.#state === 'dead') return;
-      if (message.kind === 'ready') {
+      if (message.kind === 'begun') handlers.onStarting();
+      else if (message.kind === 'ready') {
         this.#state = 'idle';
         handlers.onReady();
       } else if (message.kind === 'failed') handlers.onFailed(message);
       else {
         this.#state = message.spoiled ? 'starting' : 'idle';
         handlers.onDone(message);
+        if (message.spoiled) handlers.onStarting();
       }
     });
     const lost = (): void => {

@@ -27,6 +27,8 @@ export const SHARED = {
 export interface WorkerSettings {
   readonly program: EngineProgram;
   readonly shared: BigInt64Array;
+  /** Runs only where nothing else wants the processor; on Linux, where threads have a priority of their own. */
+  readonly isBackground: boolean;
 }
 
 /** One decision: the same input with each address as `target.address`. */
@@ -43,6 +45,8 @@ export type WorkerOutcome =
   | { readonly kind: 'error'; readonly detail: string; readonly evalUs: number };
 
 export type WorkerMessage =
+  /** The thread's own code is loaded; from here on what it does is the policy's. */
+  | { readonly kind: 'begun' }
   | { readonly kind: 'ready' }
   | {
       readonly kind: 'failed';

@@ -7,6 +7,11 @@ import type { EngineProgram, EvaluationRequest, WorkerMessage, WorkerOutcome } f
 
 /** An evaluation that runs longer, by the worker's own stamp, is denied and its thread replaced. */
 export const EVALUATION_BUDGET_MS = 100;
+/**
+ * The same for threads that give way to everything else: on a busy machine they are stopped for longer than the budget
+ * without having used it, and nobody waits for them.
+ */
+export const BACKGROUND_BUDGET_MS = 2_000;
 /** A decision slower than this is counted as slow. */
 export const SLOW_EVALUATION_MS = 25;
 /** An open that waits longer for an evaluator is denied. */
@@ -32,6 +37,8 @@ const MAX_LOOK_MS = 2 * WATCH_PERIOD_MS;
 const SHARE_AFTER_MS = 10;
 /** Pause before a thread is replaced that ended before it was ready. */
 const RESTART_DELAY_MS = 500;
+/** A policy whose instance is not ready after this is given up: three times what `policy build` lets a start take. */
+export const START_LIMIT_MS = 30_000;
 const US_PER_MS = 1_000;
 
 export type Lane = 'open' | 'recheck';
@@ -65,6 +72,10 @@ export interface EnginePoolOptions {
   readonly workers?: number;
   readonly budgetMs?: number;
   readonly openWaitMs?: number;
+  /** Threads that give way to everything else: for what nobody waits for. */
+  readonly isBackground?: boolean;
+  /** Longest start of an instance, by default `START_LIMIT_MS`. */
+  readonly startLimitMs?: number;
   /** Called once each time a kind of stream fails repeatedly. */
   readonly onAlarm?: (key: string, failures: number) => void;
 }
@@ -83,6 +94,8 @@ interface Slot {
   readonly evaluator: Evaluator;
   batch: Job[];
   wasReady: boolean;
+  /** Ends a start that does not. */
+  startLimit: Timer | undefined;
   /** The rest of its batch was given to others, who answer it or have answered it. */
   shared: boolean;
   /** Which of its batch the watch saw running last, and for how long it has been seen. */
@@ -105,6 +118,8 @@ export class EnginePool {
   readonly #size: number;
   readonly #budgetMs: number;
   readonly #openWaitMs: number;
+  readonly #isBackground: boolean;
+  readonly #startLimitMs: number;
   readonly #breaker: Breaker;
   readonly #slots = new Set<Slot>();
   readonly #restarts = new Set<Timer>();
@@ -129,14 +144,17 @@ export class EnginePool {
     this.#program = program;
     this.#clock = options.clock;
     this.#size = Math.max(MIN_EVALUATORS, options.workers ?? MIN_EVALUATORS);
-    this.#budgetMs = options.budgetMs ?? EVALUATION_BUDGET_MS;
     this.#openWaitMs = options.openWaitMs ?? OPEN_WAIT_MS;
+    this.#isBackground = options.isBackground ?? false;
+    this.#budgetMs = options.budgetMs ?? (this.#isBackground ? BACKGROUND_BUDGET_MS : EVALUATION_BUDGET_MS);
+    this.#startLimitMs = options.startLimitMs ?? START_LIMIT_MS;
     this.#breaker = new Breaker(options.clock, options.onAlarm ?? (() => undefined));
   }
 
   /**
    * Starts the threads; resolves when all but the spare are ready.
-   * @throws AppError ERR_POLICY_BUILTIN, ERR_POLICY_ENGINE when the program cannot be instantiated
+   * @throws AppError ERR_POLICY_BUILTIN, ERR_POLICY_ENGINE when the program cannot be instantiated, ERR_POLICY_START when
+   * that does not end
    */
   static async open(program: EngineProgram, options: EnginePoolOptions): Promise<EnginePool> {
     const pool = new EnginePool(program, options);
@@ -199,6 +217,7 @@ export class EnginePool {
     this.#opens = [];
     this.#rechecks = [];
     for (const job of waiting) this.#settle(job, this.#failure('policy_error', 'engine was closed'));
+    for (const { startLimit } of slots) startLimit?.cancel();
     await Promise.all(slots.map(({ evaluator }) => evaluator.terminate()));
   }
 
@@ -223,20 +242,30 @@ export class EnginePool {
     const slot: Slot = {
       batch: [],
       wasReady: false,
+      startLimit: undefined,
       shared: false,
       seenIndex: -1,
       seenMs: 0,
-      evaluator: new Evaluator(this.#program, {
-        onReady: () => {
-          slot.wasReady = true;
-          slot.evaluator.rest();
-          this.#opened();
-          this.#schedule();
+      evaluator: new Evaluator(
+        this.#program,
+        {
+          onStarting: () => {
+            slot.startLimit?.cancel();
+            slot.startLimit = this.#clock.after(this.#startLimitMs, () => this.#startedTooLong(slot)).unref();
+          },
+          onReady: () => {
+            slot.startLimit?.cancel();
+            slot.wasReady = true;
+            slot.evaluator.rest();
+            this.#opened();
+            this.#schedule();
+          },
+          onFailed: (message) => this.#startFailed(slot, message),
+          onDone: (message) => this.#done(slot, message),
+          onLost: (index) => this.#lost(slot, index, 'policy_error', 'evaluator was lost'),
         },
-        onFailed: (message) => this.#startFailed(slot, message),
-        onDone: (message) => this.#done(slot, message),
-        onLost: (index) => this.#lost(slot, index, 'policy_error', 'evaluator was lost'),
-      }),
+        this.#isBackground,
+      ),
     };
     this.#slots.add(slot);
   }
@@ -247,8 +276,14 @@ export class EnginePool {
     this.#opening = undefined;
   }
 
-  #startFailed(slot: Slot, message: Extract<WorkerMessage, { kind: 'failed' }>): void {
-    const error = new AppError<PolicyErrorCode>(message.code, message.detail);
+  #startedTooLong(slot: Slot): void {
+    const detail = `the policy's instance is not ready after ${String(this.#startLimitMs)} ms`;
+    this.#startFailed(slot, { code: 'ERR_POLICY_START', detail });
+  }
+
+  #startFailed(slot: Slot, { code, detail }: { readonly code: PolicyErrorCode; detail: string }): void {
+    slot.startLimit?.cancel();
+    const error = new AppError<PolicyErrorCode>(code, detail);
     if (this.#opening !== undefined) {
       this.#opening.reject(error);
       this.#opening = undefined;
@@ -307,8 +342,15 @@ export class EnginePool {
     const waiting = this.#rechecks.length > 0 ? 1 : 0;
     const batch = this.#take(this.#opens, OPEN_BATCH - waiting, noSuspects);
     if (batch.some(({ key }) => this.#breaker.isSuspect(key))) return batch;
-    const room = batch.length === 0 ? RECHECK_BATCH : waiting;
+    const room = batch.length > 0 ? waiting : this.#mayRecheck(slots) ? RECHECK_BATCH : 0;
     return [...batch, ...this.#take(this.#rechecks, room, noSuspects || batch.length > 0)];
+  }
+
+  /** Re-checks alone keep half of the evaluators busy at most: a whole core is left to opens and to moving bytes. */
+  #mayRecheck(slots: readonly Slot[]): boolean {
+    if (this.#isBackground) return true;
+    const busy = slots.filter(({ batch: [first], shared }) => first?.lane === 'recheck' && !shared).length;
+    return busy < Math.floor(this.#size / 2);
   }
 
   #take(queue: Job[], limit: number, noSuspects: boolean): Job[] {
@@ -417,6 +459,7 @@ export class EnginePool {
 
   #lost(slot: Slot, index: number, reason: 'policy_error' | 'policy_timeout', detail: string): void {
     this.#slots.delete(slot);
+    slot.startLimit?.cancel();
     if (this.#opening !== undefined) {
       this.#opening.reject(
         new AppError<PolicyErrorCode>('ERR_POLICY_ENGINE', 'the evaluator ended at start'),

@@ -11,7 +11,7 @@ export type ParsedVerdict =
   | { readonly ok: false; readonly detail: string };
 
 /** Obligations an agent can enforce; a result with any other is refused, because it could not be kept. */
-const OBLIGATION_NAMES: ReadonlySet<string> = new Set([
+export const OBLIGATION_NAMES: ReadonlySet<string> = new Set([
   'max_seconds',
   'max_bytes',
   'idle_seconds',

@@ -39,7 +39,9 @@ const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
 /** The document that rules see as `data`, grants replaced where they come from a file. */
-const documentOf = (program: EngineProgram): Record<string, unknown> => {
+export const documentOf = (
+  program: Pick<EngineProgram, 'dataText' | 'grantsText'>,
+): Record<string, unknown> => {
   const data: unknown = JSON.parse(program.dataText);
   if (!isObject(data)) throw new Error('data.json is not an object');
   if (program.grantsText === undefined) return data;

@@ -34,6 +34,8 @@ export interface ManagedStatus {
   readonly path: string;
   /** `absent`: nothing is restricted. `refused`: nothing is allowed. */
   readonly state: ManagedSettings['kind'];
+  /** Wall clock: since when that holds in this process; undefined when absent. */
+  readonly sinceMs: number | undefined;
   readonly settings: Readonly<Record<string, unknown>> | undefined;
   /** The file as it is now is not taken; what `state` says holds in spite of it. */
   readonly refused: RefusedSettings | undefined;
@@ -65,6 +67,7 @@ export class ManagedHost {
   readonly #changed = new Set<(change: ManagedChange) => void>();
   readonly #refusedListeners = new Set<(refused: RefusedSettings) => void>();
   #settings = ManagedSettings.absent;
+  #sinceMs: number | undefined;
   #refused: RefusedSettings | undefined;
   #takenKey = 'absent';
   #generation = 0;
@@ -100,6 +103,7 @@ export class ManagedHost {
     return {
       path: this.#options.location.path,
       state: this.#settings.kind,
+      sinceMs: this.#sinceMs,
       settings: this.#settings.summary(),
       refused: this.#refused,
     };
@@ -195,6 +199,7 @@ export class ManagedHost {
     // From here on every decision is under the new settings, and `generation` tells older ones apart.
     this.#generation += 1;
     this.#settings = after;
+    this.#sinceMs = after.kind === 'absent' ? undefined : this.#options.clock.nowMs();
     this.#options.logger.info(
       { before: before.sha256, after: after.sha256, state: after.kind },
       'managed settings changed',

@@ -1,13 +1,16 @@
 import { stringify } from 'yaml';
 import { referenceOf } from '../tool/rego-name.ts';
+import { HOURS_OF_DAY, neighbourAddress, neighbourHour, neighbourName, neighbourPort } from './neighbours.ts';
 import { networksOf } from './networks.ts';
-import type { Observed, ObservedConnection } from './observed.ts';
+import type { Observed, ObservedConnection, Removed } from './observed.ts';
 
 export interface ProposalOptions {
   /** Owner of every proposed rule. */
   readonly owner: string;
   /** First UTC day on which no proposed rule is live any more, `YYYY-MM-DD`. */
   readonly expires: string;
+  /** Whether principals are held to the local hours in which their streams were open. */
+  readonly hours: 'seen' | 'any';
 }
 
 /** One connection's allow-list and the vectors that hold it to what was seen. */
@@ -16,16 +19,16 @@ export interface Proposal {
   readonly rego: string;
   readonly vectors: string;
   readonly rules: number;
+  /** Ids of the rules whose hours rest on less than a week of days. */
+  readonly rarelySeen: readonly string[];
+  /** Principals that were removed meanwhile, and have no rule. */
+  readonly removed: readonly Removed[];
 }
 
 /** Elements of a set that stand on one line. */
 const MAX_INLINE = 3;
-const NOBODY = 'nobody';
-/** Neighbours of what was seen, of which the first that was not seen itself is denied in a vector. */
-const OTHER_PORTS = [22, 23, 9];
-/** RFC 5737. */
-const OTHER_SOURCES = ['192.0.2.1', '198.51.100.1', '203.0.113.1'];
-const SITE_PARTS = 2;
+/** Days of use below which hours are called a guess: a week has every kind of day once. */
+const WEEK_DAYS = 7;
 
 const slug = (text: string): string =>
   text
@@ -57,16 +60,30 @@ const addressIn = (networks: readonly string[]): string => {
     : `\tsome network in ${setOf(networks, '\t')}\n\tnet.cidr_contains(network, input.target.address)`;
 };
 
+/** Hours as a range where they follow one another; a night that goes past midnight is a set. Empty for all hours. */
+const hourIn = (hours: ReadonlySet<number>): string => {
+  const sorted = [...hours].sort((left, right) => left - right);
+  if (sorted.length === HOURS_OF_DAY) return '';
+  const [first = 0] = sorted;
+  const end = (sorted.at(-1) ?? 0) + 1;
+  if (end - first !== sorted.length) return `\n\tinput.time.local.hour in {${sorted.join(', ')}}`;
+  return [
+    first === 0 ? '' : `\n\tinput.time.local.hour >= ${String(first)}`,
+    end === HOURS_OF_DAY ? '' : `\n\tinput.time.local.hour < ${String(end)}`,
+  ].join('');
+};
+
 const metadata = (id: string, title: string, { owner, expires }: ProposalOptions): string =>
   `# METADATA\n# title: ${JSON.stringify(title)}\n# custom: {id: ${id}, owner: ${JSON.stringify(owner)}, ticket: none, expires: ${expires}}\n`;
 
-const seenTimes = ({ decisions, lastAt }: Observed): string =>
-  `# Seen ${String(decisions)} times, last ${lastAt}.\n`;
+const seenTimes = ({ decisions, lastAt, days }: Observed): string =>
+  `# Seen ${String(decisions)} times on ${String(days.size)} days, last ${lastAt}.\n`;
 
 interface Rule {
   readonly id: string;
   readonly text: string;
   readonly vectors: readonly object[];
+  readonly isRare?: boolean;
 }
 
 /** Ids that are each used once. */
@@ -80,20 +97,37 @@ const uniqueIds = (): ((wanted: string) => string) => {
   };
 };
 
+/** What of the traffic a neighbour must not be. */
+interface Known {
+  readonly connections: ReadonlySet<string>;
+  readonly hosts: ReadonlySet<string>;
+  readonly ports: ReadonlySet<number>;
+  readonly principals: ReadonlyMap<string, unknown>;
+}
+
+interface Vector {
+  readonly name: string;
+  readonly input: object;
+}
+
+const allowed = (vector: Vector): object => ({ ...vector, expect: { allow: true } });
+const denied = (vectors: readonly Vector[]): object[] =>
+  vectors.map((vector) => ({ ...vector, expect: { allow: false } }));
+
 const publishRule = (
   connection: string,
   target: string,
   seen: Observed,
   id: string,
   options: ProposalOptions,
-  ports: ReadonlySet<number>,
+  known: Known,
 ): Rule => {
-  const { host, port } = seen.lastInput.target;
-  const otherPort = OTHER_PORTS.find((one) => !ports.has(one)) ?? port + 1;
+  const { host, port, address } = seen.lastInput.target;
+  const networks = networksOf(seen.addresses);
   const text = `${seenTimes(seen)}${metadata(id, `Agents publish ${target} as ${connection}`, options)}publish${referenceOf(connection)} contains rego.metadata.rule() if {
 	request.target_is(${JSON.stringify(host)}, ${String(port)})
 ${agentIs(seen.agents)}
-${addressIn(networksOf(seen.addresses))}
+${addressIn(networks)}
 }
 `;
   const { lastInput } = seen;
@@ -105,26 +139,37 @@ ${addressIn(networksOf(seen.addresses))}
     usage: { connection: connectionUse, agent: agentUse },
     target: lastInput.target,
   };
+  const targetInput = (change: object): object => ({ ...input, target: { ...input.target, ...change } });
+  const agent = { ...lastInput.agent, name: neighbourName(lastInput.agent.name, seen.agents) };
+  const elsewhere = neighbourAddress(address, networks);
   return {
     id,
     text,
     vectors: [
-      { name: `${id} was published`, input, expect: { allow: true } },
-      {
-        name: `${id} is no other port`,
-        input: { ...input, target: { ...input.target, port: otherPort } },
-        expect: { allow: false },
-      },
+      allowed({ name: `${id} was published`, input }),
+      ...denied([
+        {
+          name: `${id} is no other connection`,
+          input: { ...input, connection: otherConnection(seen, known) },
+        },
+        {
+          name: `${id} is no other target`,
+          input: targetInput({ host: neighbourName(host, known.hosts) }),
+        },
+        { name: `${id} is no other port`, input: targetInput({ port: neighbourPort(port, known.ports) }) },
+        ...(elsewhere === undefined
+          ? []
+          : [{ name: `${id} is at no other address`, input: targetInput({ address: elsewhere }) }]),
+        { name: `${id} is by no other agent`, input: { ...input, agent } },
+      ]),
     ],
   };
 };
 
-/** An address of a network that nothing came from, however wide the sources are made. */
-const unseenSource = (sources: ReadonlySet<string>): string | undefined => {
-  const site = (address: string): string => address.split('.').slice(0, SITE_PARTS).join('.');
-  const seen = new Set([...sources].map(site));
-  return OTHER_SOURCES.find((address) => !seen.has(site(address)));
-};
+const otherConnection = ({ lastInput: { connection } }: Observed, { connections }: Known): object => ({
+  ...connection,
+  name: neighbourName(connection.name, connections),
+});
 
 const streamRule = (
   connection: string,
@@ -132,61 +177,99 @@ const streamRule = (
   seen: Observed,
   id: string,
   options: ProposalOptions,
+  known: Known,
 ): Rule => {
-  const bySource = !seen.withoutSource;
-  const from = bySource ? `\n\trequest.from_any(${setOf(networksOf(seen.sources), '\t')})` : '';
-  const hint = bySource ? '' : '# Some came without an observed source, so none is asked for.\n';
-  const text = `${seenTimes(seen)}${hint}${metadata(id, `${principal} opens streams to ${connection}`, options)}stream${referenceOf(connection)} contains rego.metadata.rule() if {
-	input.key.principal == ${JSON.stringify(principal)}${from}
+  const { lastInput } = seen;
+  const { key, source, time } = lastInput;
+  const networks = seen.withoutSource ? undefined : networksOf(seen.sources);
+  const from = networks === undefined ? '' : `\n\trequest.from_any(${setOf(networks, '\t')})`;
+  const hint =
+    networks === undefined ? '# Some came without an observed source, so none is asked for.\n' : '';
+  const hours = options.hours === 'seen' ? hourIn(seen.hours) : '';
+  const isRare = hours !== '' && seen.days.size < WEEK_DAYS;
+  const guess = isRare
+    ? '# Less than a week of days: whether the hours are all it needs is not known.\n'
+    : '';
+  const text = `${seenTimes(seen)}${guess}${hint}${metadata(id, `${principal} opens streams to ${connection}`, options)}stream${referenceOf(connection)} contains rego.metadata.rule() if {
+	input.key.principal == ${JSON.stringify(principal)}${from}${hours}
 }
 `;
-  const { lastInput } = seen;
-  const { key } = lastInput;
-  const nowhere = unseenSource(seen.sources);
-  const denied = [
-    { name: `${id} is for nobody else`, input: { ...lastInput, key: { ...key, principal: NOBODY } } },
-    ...(bySource && nowhere !== undefined
-      ? [
-          {
-            name: `${id} is from nowhere else`,
-            input: { ...lastInput, source: { ...lastInput.source, address: nowhere } },
-          },
-        ]
-      : []),
-  ];
+  const nowhere =
+    networks === undefined || source?.address === undefined
+      ? undefined
+      : neighbourAddress(source.address, networks);
+  const never = hours === '' ? undefined : neighbourHour(time.local.hour, seen.hours);
   return {
     id,
     text,
+    isRare,
     vectors: [
-      { name: `${id} was opened`, input: lastInput, expect: { allow: true } },
-      ...denied.map((vector) => ({ ...vector, expect: { allow: false } })),
+      allowed({ name: `${id} was opened`, input: lastInput }),
+      ...denied([
+        {
+          name: `${id} is for no other connection`,
+          input: { ...lastInput, connection: otherConnection(seen, known) },
+        },
+        {
+          name: `${id} is for nobody else`,
+          input: { ...lastInput, key: { ...key, principal: neighbourName(principal, known.principals) } },
+        },
+        ...(nowhere === undefined
+          ? []
+          : [
+              {
+                name: `${id} is from nowhere else`,
+                input: { ...lastInput, source: { ...source, address: nowhere } },
+              },
+            ]),
+        ...(never === undefined
+          ? []
+          : [
+              {
+                name: `${id} is at no other hour`,
+                input: { ...lastInput, time: { ...time, local: { ...time.local, hour: never } } },
+              },
+            ]),
+      ]),
     ],
   };
 };
 
 /**
  * The narrowest allow-lists that allow what was seen on connections: their targets at the addresses that they had, from
- * the agents that published them, for each principal from the sources that it came from. Hours are not restricted. No
- * two rules of one call have the same id.
+ * the agents that published them, for each principal from the sources that it came from, at the local hours in which its
+ * streams were open. For each of these a vector holds that a neighbour of what was seen is denied. No two rules of one
+ * call have the same id.
  */
 export const propose = (seen: readonly ObservedConnection[], options: ProposalOptions): Proposal[] => {
   const idOf = uniqueIds();
-  return seen.map((connection) => proposalOf(connection, options, idOf));
+  const connections = new Set(seen.map(({ name }) => name));
+  return seen.map((connection) => proposalOf(connection, options, connections, idOf));
 };
+
+const leftOut = ({ principal, lastAllowedAt, deniedAt, reasons }: Removed): string =>
+  `\n# Left out: ${JSON.stringify(principal)}, allowed last ${lastAllowedAt}, and denied the same ${deniedAt} (${reasons.join(', ')}).\n`;
 
 const proposalOf = (
   seen: ObservedConnection,
   options: ProposalOptions,
+  connections: ReadonlySet<string>,
   idOf: (wanted: string) => string,
 ): Proposal => {
   const { name } = seen;
-  const ports = new Set([...seen.targets.values()].map(({ lastInput }) => lastInput.target.port));
+  const targets = [...seen.targets.values()].map(({ lastInput }) => lastInput.target);
+  const known: Known = {
+    connections,
+    hosts: new Set(targets.map(({ host }) => host)),
+    ports: new Set(targets.map(({ port }) => port)),
+    principals: seen.principals,
+  };
   const rules = [
     ...[...seen.targets].sort(byKey).map(([target, observed]) => {
-      return publishRule(name, target, observed, idOf(`${name}-publish`), options, ports);
+      return publishRule(name, target, observed, idOf(`${name}-publish`), options, known);
     }),
     ...[...seen.principals].sort(byKey).map(([principal, observed]) => {
-      return streamRule(name, principal, observed, idOf(`${name}-${slug(principal)}`), options);
+      return streamRule(name, principal, observed, idOf(`${name}-${slug(principal)}`), options, known);
     }),
   ];
   const rego = `# Who may reach ${name}, as recorded traffic has it: what was used, and nothing else.
@@ -194,12 +277,13 @@ package sallyport.allow
 
 import data.sallyport.request
 
-${rules.map(({ text }) => text).join('\n')}`;
+${rules.map(({ text }) => text).join('\n')}${seen.removed.map(leftOut).join('')}`;
   const vectors = `# What was seen, and neighbours of it that were not.\n${stringify(
     rules.flatMap((rule) => rule.vectors),
     { aliasDuplicateObjects: false, lineWidth: 0 },
   )}`;
-  return { connection: name, rego, vectors, rules: rules.length };
+  const rarelySeen = rules.filter(({ isRare }) => isRare === true).map(({ id }) => id);
+  return { connection: name, rego, vectors, rules: rules.length, rarelySeen, removed: seen.removed };
 };
 
 const byKey = ([left]: readonly [string, unknown], [right]: readonly [string, unknown]): number =>

@@ -1,6 +1,6 @@
 import { parse } from 'yaml';
 import { z } from 'zod';
-import { AppError, messageOf } from '../../runtime/index.ts';
+import { AppError, messageOf, schemaProblems } from '../../runtime/index.ts';
 import { normalizeCandidates } from '../address.ts';
 import type { PolicyErrorCode } from '../errors.ts';
 
@@ -59,9 +59,9 @@ export const readAskedInput = (text: string): AskedInput => {
   if (Array.isArray(value)) throw refused('the input is a list; give one input, or one vector');
   const parsed = inputSchema.safeParse(value);
   if (!parsed.success) {
-    const issue = parsed.error.issues[0];
+    const problem = schemaProblems(parsed.error.issues, inputSchema)[0];
     throw refused(
-      `the input is no policy input: ${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'is malformed'}`,
+      `the input is no policy input: ${problem?.path.join('.') ?? ''}: ${problem?.message ?? 'is malformed'}`,
     );
   }
   const { data } = parsed;

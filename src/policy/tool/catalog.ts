@@ -38,6 +38,8 @@ export interface RuleHead {
   readonly custom: Readonly<Record<string, unknown>> | undefined;
 }
 
+/** The sets of package `sallyport.allow` that the library asks. */
+export const RULE_SETS = ['publish', 'stream', 'deny', 'limits'] as const;
 const HEAD = /^(publish|stream|deny|limits)\s*(?:\[\s*(?:"([^"]*)"|[^\]]*)\s*\]|\.(\w+)|\b)/;
 export const ALLOW_PACKAGE = /^package\s+sallyport\.allow\s*$/;
 

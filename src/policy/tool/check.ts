@@ -2,14 +2,18 @@ import { existsSync } from 'node:fs';
 import { delimiter, isAbsolute, join, relative, resolve, sep } from 'node:path';
 import { environment } from '../../runtime/index.ts';
 import { readRuleHeads } from './catalog.ts';
+import { lintConnections } from './connection-lints.ts';
 import type { Diagnostic } from './diagnostic.ts';
 import { lintGrants } from './grants-lints.ts';
 import { checkLibrary, LIBRARY_FILES } from './library.ts';
+import { lintLimits } from './limits-lints.ts';
 import { lintHeads, lintText } from './lints.ts';
 import { runTool } from './opa.ts';
 import { SHIPPED_POLICIES, TOOL_DIRECTORY } from './paths.ts';
+import { lintRuleSets } from './rule-set-lints.ts';
 import { IGNORE_ARGS, IGNORE_BUT_TESTS, isTestFile, POLICY_ROOT, regoFiles } from './sources.ts';
 import { lintTrustAndCost } from './trust-lints.ts';
+import { lintUnread } from './unread-lints.ts';
 import { lintVectorInputs } from './vector-inputs.ts';
 import { lintVectors } from './vectors.ts';
 
@@ -78,6 +82,8 @@ const opaFormat = async (directory: string, opa: string): Promise<Diagnostic[]> 
   }));
 };
 
+const REGAL = 'regal ';
+
 interface RegalReport {
   readonly violations?: readonly {
     readonly title: string;
@@ -116,10 +122,17 @@ const regal = async (directory: string): Promise<Diagnostic[]> => {
     file: relativeTo(directory, location.file),
     line: location.row,
     column: location.col,
-    rule: `regal ${title}`,
+    rule: `${REGAL}${title}`,
     message: description,
   }));
 };
+
+/**
+ * True for what keeps a directory from being built. Regal's rules of style are not: where there is no Regal nothing says
+ * them, and the same sources must not build on one machine and fail on another.
+ */
+export const isRefusal = ({ severity, rule }: Diagnostic): boolean =>
+  severity !== 'warning' && !rule.startsWith(REGAL);
 
 /**
  * Everything `policy check` finds in a policy directory, in order of file and line.
@@ -140,6 +153,10 @@ export const checkPolicies = async (directory: string, opa: string): Promise<Dia
     ...(heads === undefined ? [] : await opaFormat(root, opa)),
     ...(heads === undefined ? [] : await regal(root)),
     ...lintHeads(heads ?? []),
+    ...lintLimits(heads ?? []),
+    ...lintRuleSets(root, authored, heads ?? []),
+    ...lintConnections(root, heads ?? []),
+    ...lintUnread(root),
     ...authored.flatMap((file) => lintText(root, file)),
     ...lintTrustAndCost(root, authored),
     ...lintGrants(root, heads ?? []),

@@ -7,6 +7,7 @@ import type { Answer } from '../bundle/acceptance.ts';
 import { readArchive } from '../bundle/archive.ts';
 import { BUNDLE_FILE, type Bundle, type CatalogEntry, readBundle } from '../bundle/bundle.ts';
 import { parseResult } from '../engine/result.ts';
+import { documentOf } from '../engine/wasm.ts';
 import { guardAddress } from '../guard.ts';
 import type { AskedInput } from './asked-input.ts';
 import { EXPLAIN } from './build.ts';
@@ -117,12 +118,12 @@ const explainedRule = (
   };
 };
 
-/** The bundle's own sources and data, for OPA to evaluate. */
-const unpack = async (bytes: Buffer, directory: string): Promise<void> => {
+/** The bundle's own sources, and the data that the engine has, for OPA to evaluate. */
+const unpack = async (bytes: Buffer, data: string, directory: string): Promise<void> => {
   for (const [name, content] of await readArchive(bytes)) {
     if (!name.endsWith('.rego') && name !== BUNDLE_FILE.data) continue;
     mkdirSync(dirname(join(directory, name)), { recursive: true });
-    writeFileSync(join(directory, name), content);
+    writeFileSync(join(directory, name), name === BUNDLE_FILE.data ? data : content);
   }
 };
 
@@ -132,12 +133,12 @@ type Lines =
   | { readonly rules: readonly (readonly ExplainedRule[])[]; readonly missing?: undefined }
   | { readonly missing: string };
 
-const linesOf = async (bundle: Bundle, inputs: readonly unknown[]): Promise<Lines> => {
+const linesOf = async (bundle: Bundle, data: string, inputs: readonly unknown[]): Promise<Lines> => {
   const scratch = mkdtempSync(join(tmpdir(), 'sallyport-explain-'));
   try {
     const opa = await findOpa();
     const directory = join(scratch, 'sources');
-    await unpack(bundle.bytes, directory);
+    await unpack(bundle.bytes, data, directory);
     const rules: ExplainedRule[][] = [];
     for (const input of inputs) {
       const file = join(scratch, 'input.json');
@@ -150,7 +151,7 @@ const linesOf = async (bundle: Bundle, inputs: readonly unknown[]): Promise<Line
     return { rules };
   } catch (thrown) {
     const missing = isAppError(thrown, 'ERR_POLICY_OPA_MISSING');
-    return { missing: missing ? 'they need opa, and none was found' : messageOf(thrown) };
+    return { missing: missing ? 'they need OPA, and none was found' : messageOf(thrown) };
   } finally {
     rmSync(scratch, { recursive: true, force: true });
   }
@@ -180,20 +181,30 @@ const weighedOf = (
  * Why a bundle answers an input as it does: the verdict for each address, every grant criterion, matched and live
  * rules and, where OPA is there, the line at which each other rule failed.
  * @param options.withLines false leaves OPA out of it
+ * @param options.grantsText JSON of grants that take the place of the bundle's
  * @throws AppError ERR_POLICY_ARCHIVE, ERR_POLICY_BUNDLE
  */
 export const explainInput = async (
   bytes: Buffer,
   asked: AskedInput,
-  options: { readonly withLines?: boolean } = {},
+  options: { readonly withLines?: boolean; readonly grantsText?: string | undefined } = {},
 ): Promise<Explanation> => {
   const bundle = await readBundle(bytes);
   const { module, dataText, sha256, sequence, revision } = bundle;
   const inputs = asked.addresses.map((address) => asked.at(address));
-  const trial = await runTrial({ program: { module, dataText }, entrypoint: EXPLAIN, inputs });
+  const { grantsText } = options;
+  const program = { module, dataText, ...(grantsText === undefined ? {} : { grantsText }) };
+  const trial = await runTrial({ program, entrypoint: EXPLAIN, inputs });
   const detail = trial.kind === 'builtins' ? `it needs ${trial.names.join(', ')}` : '';
   const failure = trial.kind === 'failed' ? trial.detail : detail;
-  const lines = options.withLines === false ? { missing: 'not asked for' } : await linesOf(bundle, inputs);
+  const lines =
+    options.withLines === false
+      ? { missing: 'not asked for' }
+      : await linesOf(
+          bundle,
+          grantsText === undefined ? dataText : JSON.stringify(documentOf(program)),
+          inputs,
+        );
   const addresses = asked.addresses.map((address, index): ExplainedAddress => {
     const guard = guardAddress(address, asked.port, {
       allowLoopbackPorts: new Set([asked.port]),

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { LineCounter, parseDocument } from 'yaml';
-import { messageOf } from '../../runtime/index.ts';
+import { messageOf, schemaProblems } from '../../runtime/index.ts';
 import { isNetwork } from '../address.ts';
 import { type Grants, grantsSchema, MAX_YAML_BYTES, readGrants } from '../bundle/grants.ts';
 import type { RuleHead } from './catalog.ts';
@@ -10,7 +10,11 @@ import { isExpiry } from './lints.ts';
 import { placeOf, yamlFindings } from './vectors.ts';
 
 /** What OPA would load as `data.sallyport.grants`. */
-const GRANTS_FILES = ['sallyport/grants/data.yaml', 'sallyport/grants/data.json'];
+const GRANTS_FILES = [
+  'sallyport/grants/data.yaml',
+  'sallyport/grants/data.yml',
+  'sallyport/grants/data.json',
+];
 
 interface Finding {
   readonly path: readonly PropertyKey[];
@@ -22,7 +26,7 @@ interface Finding {
 const shapeFindings = (value: unknown): Finding[] => {
   const parsed = grantsSchema.safeParse(value ?? {});
   if (parsed.success) return [];
-  return parsed.error.issues.map(({ path, message }) => ({
+  return schemaProblems(parsed.error.issues, grantsSchema).map(({ path, message }) => ({
     path,
     rule: 'grants',
     message: `grant ${path.join('.')}: ${message}`,
@@ -106,3 +110,27 @@ export const lintGrants = (directory: string, heads: readonly RuleHead[]): Diagn
   GRANTS_FILES.filter((file) => existsSync(join(directory, file))).flatMap((file) =>
     lintFile(directory, file, heads),
   );
+
+/** Each connection of grants that are in order, where `wanted`, at its place; other grants are lintGrants' to report. */
+export const lintGrantedConnections = (
+  directory: string,
+  wanted: (connection: string) => boolean,
+  finding: (connection: string) => Pick<Diagnostic, 'rule' | 'message' | 'severity'>,
+): Diagnostic[] =>
+  GRANTS_FILES.filter((file) => existsSync(join(directory, file))).flatMap((file) => {
+    const content = readFileSync(join(directory, file));
+    let connections: string[];
+    try {
+      connections = Object.keys(JSON.parse(readGrants(content)) as Grants).filter(wanted);
+    } catch {
+      return [];
+    }
+    if (connections.length === 0) return [];
+    const text = content.toString('utf8');
+    const lines = new LineCounter();
+    const document = text.length > MAX_YAML_BYTES ? undefined : parseDocument(text, { lineCounter: lines });
+    return connections.map((connection) => {
+      const place = document === undefined ? { line: 1, column: 1 } : placeOf(document, lines, [connection]);
+      return { file, ...place, ...finding(connection) };
+    });
+  });

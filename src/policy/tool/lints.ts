@@ -10,7 +10,7 @@ const SPRINTF = /\bsprintf\s*\(/;
 const DATE = /^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}:\d{2}Z)?$/;
 const NEVER = 'never';
 /** What makes id, owner and expiry of a rule exist when it is evaluated. */
-const METADATA_CALL = 'rego.metadata.rule()';
+export const METADATA_CALL = 'rego.metadata.rule()';
 
 const isInstant = (text: string): boolean => {
   const full = text.length === 10 ? `${text}T00:00:00Z` : text;

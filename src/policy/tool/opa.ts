@@ -66,12 +66,14 @@ export const findOpa = async (): Promise<string> => {
     if (isAtLeast(version, OPA_VERSION)) return file;
     tooOld.push(`${file} is ${version}`);
   }
-  const found = tooOld.length === 0 ? 'none was found' : tooOld.join(', ');
+  const named = environment['SALLYPORT_OPA'] ?? '';
+  const none = named === '' ? 'none was found' : `SALLYPORT_OPA names ${named}, which is no OPA that runs`;
+  const found = tooOld.length === 0 ? none : tooOld.join(', ');
   throw new AppError<PolicyErrorCode>(
     'ERR_POLICY_OPA_MISSING',
-    `compiling or checking rego needs opa ${OPA_VERSION} or newer; ${found}. ` +
-      'install it from openpolicyagent.org, or set SALLYPORT_OPA to its path, or, with go installed, ' +
-      "run 'node tools/build-policy-tools.mjs'. grants need no opa: a grants file is reloaded live",
+    `compiling or checking Rego needs OPA ${OPA_VERSION} or newer; ${found}. ` +
+      'install it from openpolicyagent.org, or set SALLYPORT_OPA to its path, or, with Go installed, ' +
+      "run 'node tools/build-policy-tools.mjs'. grants need no OPA: a grants file is reloaded live",
   );
 };
 

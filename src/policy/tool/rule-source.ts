@@ -42,7 +42,8 @@ export const bodyOf = (lines: readonly string[], head: number): string => {
 const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
-const annotationOf = (lines: readonly string[], head: number): Readonly<Record<string, unknown>> => {
+/** The METADATA directly above a line (0-based); empty when there is none that can be read. */
+export const annotationOf = (lines: readonly string[], head: number): Readonly<Record<string, unknown>> => {
   const above = lines.slice(0, head);
   const start = above.findLastIndex((line) => line.trimEnd() === '# METADATA');
   const block = start === -1 ? [] : above.slice(start + 1);

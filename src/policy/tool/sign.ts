@@ -34,18 +34,37 @@ const badKey = (what: string, cause?: unknown): AppError<PolicyErrorCode> =>
 const badSigner = (what: string, cause?: unknown): AppError<PolicyErrorCode> =>
   new AppError('ERR_POLICY_SIGNER', what, { cause });
 
-/** Signs by a private key in PEM. @throws AppError ERR_POLICY_KEY when it is none, is encrypted or cannot sign bundles */
-export const keySigner = (pem: string, wanted?: SignatureAlgorithm): BundleSigner => {
+/** What OpenSSL says of a text that is no private key helps nobody. */
+const whyNoPrivateKey = (pem: string): string => {
+  if (pem.includes('ENCRYPTED')) return 'is an encrypted private key; use --signer';
+  if (pem.includes('-----BEGIN PUBLIC KEY') || pem.includes('-----BEGIN RSA PUBLIC KEY')) {
+    return 'is a public key; signing needs the private one';
+  }
+  if (pem.includes('-----BEGIN CERTIFICATE')) return 'is a certificate; signing needs a private key';
+  return pem.includes('PRIVATE KEY-----')
+    ? 'is a damaged private key, or one of a kind that is not known'
+    : 'is not a private key in pem';
+};
+
+/**
+ * Signs by a private key in PEM.
+ * @param name what messages call the key, as its file
+ * @throws AppError ERR_POLICY_KEY when it is none, is encrypted or cannot sign bundles
+ */
+export const keySigner = (
+  pem: string,
+  wanted?: SignatureAlgorithm,
+  name = 'the signing key',
+): BundleSigner => {
   let key: KeyObject;
   try {
     key = createPrivateKey(pem);
   } catch (cause) {
-    const remedy = pem.includes('ENCRYPTED') ? '; use --signer for an encrypted one' : '';
-    throw badKey(`the signing key is not a private key in pem: ${messageOf(cause)}${remedy}`, cause);
+    throw badKey(`${name} ${whyNoPrivateKey(pem)}`, cause);
   }
-  const algorithm = algorithmOf(key, 'the signing key');
+  const algorithm = algorithmOf(key, name);
   if (wanted !== undefined && wanted !== algorithm) {
-    throw badKey(`the signing key signs ${algorithm}, not ${wanted}`);
+    throw badKey(`${name} signs ${algorithm}, not ${wanted}`);
   }
   const signKey = algorithm === 'ES256' ? ({ key, dsaEncoding: 'ieee-p1363' } as const) : key;
   return {

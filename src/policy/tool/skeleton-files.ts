@@ -60,7 +60,7 @@ stream_to_${word} := {
 	"listener": {"kind": "sas", "id": "k_2", "principal": "defaultListener", "claims": ["Listen"], "proved_by": "relay"},
 	"source": {"gateway": "gateway-1", "gateway_proved": false, "address": "203.0.113.9"},
 	"agent": {"name": "agent-1", "instance": "i_1", "labels": {}, "version": "1.0.0"},
-	"relay": {"node": "relay-1"},
+	"relay": {"node": "relay-1.example.com"},
 	"link": {"id": "l_1", "carrier": "tcp"},
 	"stream": {"id": "s_1", "kind": "tcp", "attempt": 1},
 	"usage": {"principal": {"streams": 0}, "connection": {"streams": 0}, "agent": {"streams": 0}},
@@ -113,7 +113,7 @@ export const vectorsOf = ({ name, target }: SkeletonConnection): string => {
     target: ${targetText(port)}
     listener: {kind: sas, id: k_2, principal: defaultListener, claims: [Listen], proved_by: relay}
     agent: {name: agent-1, instance: i_1, labels: {}, version: 1.0.0}
-    relay: {node: relay-1}
+    relay: {node: relay-1.example.com}
     usage: {connection: {streams: 0}, agent: {streams: 0}}
     managed: {require_proof: false}
     time:
@@ -171,12 +171,23 @@ export const CI_TEXT = `#!/bin/sh
 # What CI runs for every change: any finding, failing test or failing vector ends it with a status other than 0.
 # Needs sallyport and OPA; SALLYPORT names the program where it is not on PATH.
 #   ci.sh [BUNDLE]      where the bundle goes, default: bundle.tar.gz beside this file
+# ACTIVE names the bundle that agents run: they refuse a sequence that is not higher. SIGNING_KEY names the private key,
+# KEY_ID its id in agent.yaml: agents of \`sallyport init\` refuse what is not signed. Both are found where init puts them.
 set -eu
 cd "$(dirname "$0")"
 : "\${SALLYPORT:=sallyport}"
+out="\${1:-bundle.tar.gz}"
+if [ -z "\${ACTIVE:-}" ] && [ -e ../bundle.tar.gz ]; then ACTIVE=../bundle.tar.gz; fi
+if [ -z "\${SIGNING_KEY:-}" ] && [ -e ../policy-signing.key ]; then SIGNING_KEY=../policy-signing.key; fi
 "$SALLYPORT" policy check .
 "$SALLYPORT" policy test .
-"$SALLYPORT" policy build . -o "\${1:-bundle.tar.gz}"
+if [ -n "\${ACTIVE:-}" ]; then set -- --after "$ACTIVE"; else set --; fi
+"$SALLYPORT" policy build . -o "$out" "$@"
+if [ -n "\${SIGNING_KEY:-}" ]; then
+  "$SALLYPORT" policy sign "$out" --key "$SIGNING_KEY" --key-id "\${KEY_ID:-policy-1}"
+else
+  echo "ci.sh: $out is not signed, and agents of 'sallyport init' refuse it until it is: SIGNING_KEY names no key" >&2
+fi
 `;
 
 /** @param connections names of the connections with an allow-list; none for a copied example */
@@ -193,8 +204,8 @@ and a live \`stream\` rule or grant; everything else is denied.
 | \`sallyport/allow/*_test.rego\` | their tests, run by \`sallyport policy test\` |
 | \`vectors/*.yaml\` | inputs with the decision you expect; each bundle answers them before it decides anything |
 | \`sallyport/grants/data.yaml\` | entitlements as data, where rules would be too many |
-| \`.manifest\` | \`sequence\`: raise it with every roll-out, a lower one is refused |
-| \`ci.sh\` | check, test and build: what CI runs |
+| \`.manifest\` | \`sequence\` of a first bundle; \`build --after BUNDLE\` counts on from there |
+| \`ci.sh\` | check, test, build and sign: what CI runs |
 | everything else in \`sallyport/\`, \`schemas/\`, \`capabilities.json\` | the library as shipped; a changed one is refused |
 
 ## Next
@@ -204,7 +215,12 @@ and a live \`stream\` rule or grant; everything else is denied.
    \`request.from_any({"203.0.113.0/24"})\` for the source.
 2. Say what must hold as vectors and tests: what is allowed, and a neighbour of it that is not.
 3. \`sallyport policy check .\`, then \`sallyport policy test .\`
-4. \`sallyport policy build . -o bundle.tar.gz\`, and put the file where \`agent.yaml\` names it (\`policy.bundle_file\`):
-   a running agent takes it at once, or says why not.
+4. \`sallyport policy build . -o next.tar.gz --after BUNDLE\`, where BUNDLE is the one that agents run (without one yet, leave
+   \`--after\` out): agents refuse a sequence that is not higher.
+5. \`sallyport policy sign next.tar.gz --key policy-signing.key --key-id policy-1 -o BUNDLE\`, where BUNDLE is the file that
+   \`agent.yaml\` names (\`policy.bundle_file\`): a running agent takes it at once, or says why not. An agent of \`sallyport init\`
+   demands the signature. Signing gives the bundle another sha256: the one of the signed file is what decisions record.
+
+Building and checking need OPA: docs/policy-guide.md of Sallyport says how to get it.
 `;
 };

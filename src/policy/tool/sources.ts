@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join, sep } from 'node:path';
-import { AppError, messageOf } from '../../runtime/index.ts';
+import { AppError, reasonOf } from '../../runtime/index.ts';
 import type { PolicyErrorCode } from '../errors.ts';
 
 /** The policy root inside a policy directory; what lies beside it never reaches a bundle. */
@@ -32,13 +32,14 @@ export const listFiles = (directory: string): string[] => {
   } catch (cause) {
     throw new AppError<PolicyErrorCode>(
       'ERR_POLICY_SOURCE',
-      `'${directory}' cannot be read as a policy directory: ${messageOf(cause)}`,
+      `'${directory}' cannot be read as a policy directory: ${reasonOf(cause)}`,
       { cause },
     );
   }
 };
 
-const IGNORED_FOLDERS: ReadonlySet<string> = new Set(IGNORED.filter((name) => !name.includes('.')));
+/** Names of folders that OPA is told to leave out. */
+export const IGNORED_FOLDERS: ReadonlySet<string> = new Set(IGNORED.filter((name) => !name.includes('.')));
 
 /** Tests never reach a bundle. */
 export const isTestFile = (name: string): boolean => name.endsWith('_test.rego');

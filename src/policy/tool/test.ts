@@ -4,6 +4,8 @@ import { type Answer, askVector, judgeAnswer } from '../bundle/acceptance.ts';
 import { readBundle, type Vector } from '../bundle/bundle.ts';
 import type { Verdict } from '../decision.ts';
 import { buildBundle } from './build.ts';
+import { checkPolicies, isRefusal } from './check.ts';
+import type { Diagnostic } from './diagnostic.ts';
 import { withEngine } from './engine.ts';
 import { askOpa } from './opa-verdicts.ts';
 import { type RegoTests, runRegoTests } from './rego-tests.ts';
@@ -36,6 +38,8 @@ export interface PolicyTestReport {
   readonly ok: boolean;
   readonly tests: RegoTests;
   readonly vectors: readonly VectorReport[];
+  /** What `policy check` finds, warnings too: tests that pass show nothing of a rule that never counts. */
+  readonly findings: readonly Diagnostic[];
 }
 
 export const shownAnswer = (answer: Answer): ShownAnswer => {
@@ -89,6 +93,9 @@ export const testPolicies = async (directory: string, opa: string): Promise<Poli
   const root = resolve(directory);
   const located = readVectors(root);
   const { bytes } = await buildBundle(root, undefined, { opa });
+  const findings = (await checkPolicies(root, opa)).filter(
+    (finding) => finding.severity === 'warning' || isRefusal(finding),
+  );
   const tests = await runRegoTests(opa, root);
   const byOpa = await askOpa(
     opa,
@@ -108,5 +115,6 @@ export const testPolicies = async (directory: string, opa: string): Promise<Poli
     ok: ran > 0 && tests.failed === 0 && vectors.every(({ ok }) => ok),
     tests,
     vectors,
+    findings,
   };
 };

@@ -2,7 +2,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Document, isNode, LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
-import { AppError } from '../../runtime/index.ts';
+import { AppError, schemaProblems } from '../../runtime/index.ts';
 import { type Vector, vectorSchema } from '../bundle/bundle.ts';
 import type { PolicyErrorCode } from '../errors.ts';
 import { type Diagnostic, diagnosticText } from './diagnostic.ts';
@@ -57,6 +57,8 @@ export const yamlFindings = (document: Document, file: string, rule: string): Di
     message: (message.split('\n')[0] ?? message).replace(/ at line \d+, column \d+:?$/, ''),
   }));
 
+const vectorsSchema = z.array(vectorSchema);
+
 const readFile = (directory: string, file: string): ReadVectors => {
   const lines = new LineCounter();
   const document = parseDocument(readFileSync(join(directory, file), 'utf8'), {
@@ -78,9 +80,9 @@ const readFile = (directory: string, file: string): ReadVectors => {
   } catch (thrown) {
     return { vectors: [], findings: [wrong([], (thrown as Error).message)] };
   }
-  const parsed = z.array(vectorSchema).safeParse(value ?? []);
+  const parsed = vectorsSchema.safeParse(value ?? []);
   if (!parsed.success) {
-    const findings = parsed.error.issues.map(({ path, message }) => {
+    const findings = schemaProblems(parsed.error.issues, vectorsSchema).map(({ path, message }) => {
       const [index, ...rest] = path;
       const which = index === undefined ? 'vectors' : `vector ${String(Number(index) + 1)}`;
       return wrong(path, `${[which, rest.join('.')].filter((part) => part !== '').join(': ')}: ${message}`);

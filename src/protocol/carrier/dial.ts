@@ -1,107 +1,83 @@
-import { connect, type Socket } from 'node:net';
-import { AppError, type Clock, environment } from '../../runtime/index.ts';
+import { connect, isIP, type Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
+import { AppError, type Clock, formatHostPort, messageOf } from '../../runtime/index.ts';
+import { askForTunnel } from './connect-tunnel.ts';
+import { environmentProxy, type Proxy, type ProxyErrorCode, type ProxyFor } from './proxy.ts';
 
-export type CarrierErrorCode = 'ERR_CARRIER_DIAL' | 'ERR_CARRIER_PROXY';
+export type CarrierErrorCode = 'ERR_CARRIER_DIAL' | ProxyErrorCode;
 
-type Environment = Readonly<Record<string, string | undefined>>;
-
-/** The head of a proxy's answer is at most this. */
-const MAX_ANSWER_BYTES = 16 * 1024;
-const HEAD_END = '\r\n\r\n';
-
-const matches = (pattern: string, host: string, port: number): boolean => {
-  const [name = '', wantedPort] = pattern
-    .trim()
-    .toLowerCase()
-    .split(/:(?=\d+$)/);
-  if (wantedPort !== undefined && wantedPort !== String(port)) return false;
-  if (name === '*') return true;
-  const bare = name.replace(/^\*?\./, '');
-  return bare !== '' && (host === bare || host.endsWith(`.${bare}`));
-};
-
-/** The proxy of `HTTPS_PROXY` for a destination, unless `NO_PROXY` names it. Only `http://` proxies are known. */
-export const proxyFor = (host: string, port: number, from: Environment = environment): URL | undefined => {
-  const text = from['HTTPS_PROXY'] ?? from['https_proxy'];
-  if (text === undefined || text === '') return undefined;
-  const excluded = from['NO_PROXY'] ?? from['no_proxy'] ?? '';
-  if (excluded.split(',').some((pattern) => matches(pattern, host.toLowerCase(), port))) return undefined;
-  const proxy = URL.canParse(text) ? new URL(text) : undefined;
-  if (proxy?.protocol !== 'http:') {
-    throw new AppError<CarrierErrorCode>('ERR_CARRIER_PROXY', 'HTTPS_PROXY is not an http:// address');
-  }
-  return proxy;
-};
-
-const authorizationOf = (proxy: URL): string => {
-  if (proxy.username === '') return '';
-  const pair = `${decodeURIComponent(proxy.username)}:${decodeURIComponent(proxy.password)}`;
-  return `Proxy-Authorization: Basic ${Buffer.from(pair).toString('base64')}\r\n`;
-};
-
-/** Reads the proxy's answer to CONNECT; bytes beyond it go back into the socket. */
-const readAnswer = (socket: Socket): Promise<void> =>
-  new Promise((resolve, reject) => {
-    let head = Buffer.alloc(0);
-    const done = (): void => {
-      socket.off('data', onData).off('close', onClose);
-      socket.pause();
-    };
-    const fail = (message: string): void => {
-      done();
-      reject(new AppError<CarrierErrorCode>('ERR_CARRIER_PROXY', message, { retryable: true }));
-    };
-    const onClose = (): void => fail('proxy closed the connection before it answered');
-    const onData = (chunk: Buffer): void => {
-      head = Buffer.concat([head, chunk]);
-      const end = head.indexOf(HEAD_END);
-      if (end === -1) {
-        if (head.length > MAX_ANSWER_BYTES) fail(`proxy answered more than ${MAX_ANSWER_BYTES} bytes`);
-        return;
-      }
-      const status = /^HTTP\/1\.[01] (\d{3})/.exec(head.toString('latin1', 0, end))?.[1] ?? 'nothing known';
-      if (status !== '200') {
-        fail(`proxy answered ${status}`);
-        return;
-      }
-      done();
-      const rest = head.subarray(end + HEAD_END.length);
-      if (rest.length > 0) socket.unshift(rest);
-      resolve();
-    };
-    socket.on('data', onData).on('close', onClose);
-  });
-
-/** How long one try to reach one port may take. */
+/** How long one try to reach one port may take, a proxy on the way included. */
 export const DIAL_TIMEOUT_MS = 5_000;
 
+const DEFAULT_PORT = { 'http:': 80, 'https:': 443 } as const;
+
+export interface DialOptions {
+  readonly clock: Clock;
+  /** Default: the proxies of the environment. */
+  readonly proxies?: ProxyFor | undefined;
+  /** Ends the try. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+const addressOf = ({ url }: Proxy): { readonly host: string; readonly port: number } => {
+  const scheme = url.protocol === 'https:' ? url.protocol : 'http:';
+  return { host: url.hostname.replace(/^\[|\]$/g, ''), port: Number(url.port) || DEFAULT_PORT[scheme] };
+};
+
+/** Resolves with the event; rejects when the socket closes before it. */
+const opened = (socket: Socket, event: 'connect' | 'secureConnect', closed: () => Error): Promise<void> =>
+  new Promise((resolve, reject) => {
+    const onClose = (): void => reject(closed());
+    socket.once('close', onClose);
+    socket.once(event, () => {
+      socket.off('close', onClose);
+      resolve();
+    });
+  });
+
+/** TLS to the proxy itself. What goes through it is reset by resetting the connection to the proxy. */
+const secureTo = async (raw: Socket, proxy: Proxy): Promise<Socket> => {
+  const { host } = addressOf(proxy);
+  const ca = await proxy.ca();
+  const secure = connectTls({
+    socket: raw,
+    host,
+    ...(isIP(host) === 0 ? { servername: host } : {}),
+    ALPNProtocols: ['http/1.1'],
+    minVersion: 'TLSv1.2',
+    ...(ca === undefined ? {} : { ca }),
+  });
+  let failure: unknown;
+  secure.on('error', (error) => {
+    failure = error;
+  });
+  secure.resetAndDestroy = () => {
+    raw.resetAndDestroy();
+    return secure.destroy();
+  };
+  await opened(secure, 'secureConnect', () => {
+    const message = `no TLS to the proxy ${proxy.url.host}: ${messageOf(failure ?? 'closed')}`;
+    return new AppError<CarrierErrorCode>('ERR_CARRIER_PROXY', message, { retryable: true, cause: failure });
+  });
+  return secure;
+};
+
 /**
- * Connects to `host:port`, through the proxy of the environment when there is one. The socket has TCP_NODELAY and
- * half-open set, is paused, and carries an error listener of its own, so that it can be handed on.
+ * Connects to `host:port`, through a proxy where one is on the way. The socket has TCP_NODELAY and half-open set, is
+ * paused, and carries an error listener of its own, so that it can be handed on.
  *
  * @throws AppError ERR_CARRIER_DIAL, ERR_CARRIER_PROXY
  */
-export const dial = async (
-  host: string,
-  port: number,
-  options: {
-    readonly clock: Clock;
-    readonly proxyEnvironment?: Environment;
-    /** Ends the try. */
-    readonly signal?: AbortSignal | undefined;
-  },
-): Promise<Socket> => {
-  const proxy = proxyFor(host, port, options.proxyEnvironment);
-  const first =
-    proxy === undefined
-      ? { host, port }
-      : { host: proxy.hostname.replace(/^\[|\]$/g, ''), port: Number(proxy.port || '80') };
+export const dial = async (host: string, port: number, options: DialOptions): Promise<Socket> => {
+  const { clock, signal, proxies = environmentProxy() } = options;
+  const proxy = proxies(host, port);
+  const first = proxy === undefined ? { host, port } : addressOf(proxy);
   const socket = connect({ ...first, noDelay: true, allowHalfOpen: true, keepAlive: true });
   let failure: Error | undefined;
   socket.on('error', (error) => {
     failure = error;
   });
-  const timer = options.clock.after(DIAL_TIMEOUT_MS, () => {
+  const timer = clock.after(DIAL_TIMEOUT_MS, () => {
     failure = new Error(`no answer within ${DIAL_TIMEOUT_MS} ms`);
     socket.destroy();
   });
@@ -109,35 +85,22 @@ export const dial = async (
     failure = new Error('stopped');
     socket.destroy();
   };
-  if (options.signal?.aborted === true) stop();
-  options.signal?.addEventListener('abort', stop, { once: true });
+  if (signal?.aborted === true) stop();
+  signal?.addEventListener('abort', stop, { once: true });
   try {
-    await new Promise<void>((resolve, reject) => {
-      const onClose = (): void =>
-        reject(
-          new AppError<CarrierErrorCode>(
-            'ERR_CARRIER_DIAL',
-            `cannot connect to ${first.host}:${first.port}: ${failure?.message ?? 'closed'}`,
-            { retryable: true, cause: failure },
-          ),
-        );
-      socket.once('close', onClose);
-      socket.once('connect', () => {
-        socket.off('close', onClose);
-        resolve();
-      });
+    await opened(socket, 'connect', () => {
+      const message = `cannot connect to ${formatHostPort(first)}: ${failure?.message ?? 'closed'}`;
+      return new AppError<CarrierErrorCode>('ERR_CARRIER_DIAL', message, { retryable: true, cause: failure });
     });
-    if (proxy !== undefined) {
-      const authority = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
-      socket.write(`CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n${authorizationOf(proxy)}\r\n`);
-      await readAnswer(socket);
-    }
-    return socket;
+    if (proxy === undefined) return socket;
+    const stream = proxy.url.protocol === 'https:' ? await secureTo(socket, proxy) : socket;
+    await askForTunnel(stream, proxy, { host, port });
+    return stream;
   } catch (thrown) {
     socket.destroy();
     throw thrown;
   } finally {
     timer.cancel();
-    options.signal?.removeEventListener('abort', stop);
+    signal?.removeEventListener('abort', stop);
   }
 };

@@ -7,6 +7,8 @@ export const TOKEN_PATTERN = /^[0-9a-f]{32}$/;
 
 /** The protocol inside a data link's TLS; the gateway selects it. */
 export const LINK_PROTOCOL = 'sallyport.v1';
+/** Header of a WebSocket handshake: `agent` or `gateway`. */
+export const ROLE_HEADER = 'sallyport-role';
 /** ALPN of a probe, answered with the relay's own certificate and its node name. */
 export const PROBE_PROTOCOL = 'sp.probe';
 const TOKEN_PREFIX = 'sp.';
@@ -38,19 +40,31 @@ export const parsePreamble = (line: string): Preamble | undefined => {
   return TOKEN_PATTERN.test(token) ? { kind: 'link', token } : undefined;
 };
 
-/** What a probe is answered with: the node's public host, and the run of its process. */
-export const probeAnswer = (host: string, run: string): string =>
-  `${WORD} node ${host}\n${WORD} run ${run}\n`;
+/** Path of the WebSocket of a probe on a relay node. */
+export const PROBE_PATH = '/.sallyport/v1/probe';
+
+/** What a node tells whoever probes it. */
+export interface ProbeAnswer {
+  /** The public host that the node has by its own configuration. */
+  readonly host: string;
+  /** Which run of which process; undefined for an earlier build. */
+  readonly run: string | undefined;
+  /** SHA-256 of the SPKI of the node's own certificate; undefined for an earlier build. */
+  readonly spki: string | undefined;
+}
+
+/** The lines that a probe is answered with. */
+export const probeAnswer = ({ host, run, spki }: { [name in keyof ProbeAnswer]: string }): string =>
+  `${WORD} node ${host}\n${WORD} run ${run}\n${WORD} key ${spki}\n`;
 
 /** The longest answer to a probe that is read. */
 export const MAX_PROBE_ANSWER_BYTES = 512;
 
-const ANSWER = /^SALLYPORT\/1 node (\S{1,253})\n(?:SALLYPORT\/1 run (\S{1,64})\n)?/;
+const ANSWER =
+  /^SALLYPORT\/1 node (\S{1,253})\n(?:SALLYPORT\/1 run (\S{1,64})\n)?(?:SALLYPORT\/1 key ([0-9a-f]{64})\n)?/;
 
-/** Reads an answer to a probe; undefined when it is none. Nodes of earlier builds tell no run. */
-export const parseProbeAnswer = (
-  text: string,
-): { readonly host: string; readonly run: string | undefined } | undefined => {
-  const [, host, run] = ANSWER.exec(text) ?? [];
-  return host === undefined ? undefined : { host, run };
+/** Reads an answer to a probe; undefined when it is none. */
+export const parseProbeAnswer = (text: string): ProbeAnswer | undefined => {
+  const [, host, run, spki] = ANSWER.exec(text) ?? [];
+  return host === undefined ? undefined : { host, run, spki };
 };

@@ -1,18 +1,29 @@
 import { isIP } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { AppError, type Clock } from '../../runtime/index.ts';
+import { type SeenCertificate, seenCertificate } from './certificate.ts';
 import { type CarrierErrorCode, dial } from './dial.ts';
-import { MAX_PROBE_ANSWER_BYTES, parseProbeAnswer, PROBE_PROTOCOL } from './preamble.ts';
+import {
+  MAX_PROBE_ANSWER_BYTES,
+  parseProbeAnswer,
+  PROBE_PROTOCOL,
+  type ProbeAnswer,
+  probePreamble,
+} from './preamble.ts';
+import type { ProxyFor } from './proxy.ts';
 
 /** From the dialled connection to the end of the answer. */
 export const PROBE_ANSWER_TIMEOUT_MS = 5_000;
 
-/** Who answered a probe. */
-export interface ProbeAnswer {
-  /** The public host that the node has by its own configuration. */
-  readonly host: string;
-  /** Which run of which process; undefined for an earlier build. */
-  readonly run: string | undefined;
+export interface ProbeOptions {
+  readonly clock: Clock;
+  readonly signal: AbortSignal;
+  /** Default: the proxies of the environment. */
+  readonly proxies?: ProxyFor | undefined;
+  /** As a gateway the probe begins with its preamble, as its data links do. */
+  readonly isGateway?: boolean;
+  /** Called with the certificate before the answer comes, or does not. */
+  readonly onCertificate?: (certificate: SeenCertificate) => void;
 }
 
 /**
@@ -21,21 +32,19 @@ export interface ProbeAnswer {
  *
  * @throws AppError ERR_CARRIER_DIAL, ERR_CARRIER_PROXY; ERR_CARRIER_DIAL too when what answers is no relay
  */
-export const probe = async (
-  host: string,
-  port: number,
-  options: { readonly clock: Clock; readonly signal: AbortSignal },
-): Promise<ProbeAnswer> => {
-  const raw = await dial(host, port, options);
+export const probe = async (host: string, port: number, options: ProbeOptions): Promise<ProbeAnswer> => {
+  const { clock, signal, proxies, isGateway = false, onCertificate } = options;
+  const raw = await dial(host, port, { clock, signal, proxies });
   const failed = (why: string, cause?: unknown): AppError<CarrierErrorCode> =>
     new AppError('ERR_CARRIER_DIAL', `no answer to a probe of ${host}:${port}: ${why}`, {
       retryable: true,
       cause,
     });
-  if (options.signal.aborted) {
+  if (signal.aborted) {
     raw.destroy();
     throw failed('stopped');
   }
+  if (isGateway) raw.write(probePreamble());
   const socket = connectTls({
     socket: raw,
     ...(isIP(host) === 0 ? { servername: host } : {}),
@@ -45,10 +54,15 @@ export const probe = async (
   const stop = (): void => {
     socket.destroy(failed('stopped'));
   };
-  options.signal.addEventListener('abort', stop, { once: true });
-  const timer = options.clock.after(PROBE_ANSWER_TIMEOUT_MS, () =>
+  signal.addEventListener('abort', stop, { once: true });
+  const timer = clock.after(PROBE_ANSWER_TIMEOUT_MS, () =>
     socket.destroy(failed(`nothing within ${PROBE_ANSWER_TIMEOUT_MS} ms`)),
   );
+  socket.once('secureConnect', () => {
+    const certificate = seenCertificate(socket);
+    if (certificate !== undefined) onCertificate?.(certificate);
+    if (socket.alpnProtocol !== PROBE_PROTOCOL) socket.destroy(failed(`it does not speak ${PROBE_PROTOCOL}`));
+  });
   try {
     let text = '';
     for await (const chunk of socket as AsyncIterable<Buffer>) {
@@ -62,7 +76,7 @@ export const probe = async (
     throw thrown instanceof AppError ? thrown : failed('it speaks something else', thrown);
   } finally {
     timer.cancel();
-    options.signal.removeEventListener('abort', stop);
+    signal.removeEventListener('abort', stop);
     socket.destroy();
     raw.destroy();
   }

@@ -1,5 +1,5 @@
 import type { WebSocket } from 'ws';
-import { AppError, type Clock, type Logger, messageOf, type Timer } from '../../runtime/index.ts';
+import { AppError, cleanText, type Clock, type Logger, messageOf, type Timer } from '../../runtime/index.ts';
 import type { ControlLinkErrorCode } from './errors.ts';
 import {
   type ControlMessage,
@@ -75,7 +75,10 @@ export class ControlChannel {
     socket.on('message', (data: Buffer, isBinary: boolean) => this.#receive(data, isBinary));
     socket.on('pong', () => this.#ponged());
     socket.on('error', (error) => this.#end(messageOf(error)));
-    socket.on('close', (code: number) => this.#end(`control link closed with ${code}`));
+    socket.on('close', (code: number, reason: Buffer) => {
+      const why = reason.length === 0 ? '' : `: ${cleanText(reason.toString('utf8'))}`;
+      this.#end(`control link closed with ${code}${why}`);
+    });
   }
 
   get isOpen(): boolean {
@@ -130,10 +133,10 @@ export class ControlChannel {
     });
   }
 
-  /** Ends the channel in good order: what was sent still leaves. */
-  close(): void {
+  /** Ends the channel in good order: what was sent still leaves. `reason` is for people, at most 123 bytes (RFC 6455, 5.5). */
+  close(reason?: string): void {
     if (!this.#open) return;
-    this.#socket.close(CLOSE_NORMAL);
+    this.#socket.close(CLOSE_NORMAL, reason);
     this.#end('closed');
   }
 

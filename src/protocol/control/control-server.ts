@@ -37,9 +37,17 @@ export const problemResponse = (problem: Problem): { headers: Record<string, str
 export interface ControlServer {
   /** Completes the upgrade. Synchronous up to the 101, so that a check made in the same tick still holds. */
   accept(request: IncomingMessage, socket: Duplex, head: Buffer): WebSocket | undefined;
-  /** Answers the upgrade request with a problem document and closes. */
-  refuse(socket: Duplex, problem: Problem): void;
 }
+
+/** Answers an upgrade request with a problem document and closes. */
+export const refuseUpgrade = (socket: Duplex, problem: Problem): void => {
+  const { headers, body } = problemResponse(problem);
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+  socket.on('error', () => socket.destroy());
+  const status = `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status] ?? ''}\r\n`;
+  socket.end(`${status}${lines.join('')}\r\n${body}`);
+  socket.once('finish', () => socket.destroy());
+};
 
 export const acceptControl = (): ControlServer => {
   const server = new WebSocketServer({
@@ -56,14 +64,6 @@ export const acceptControl = (): ControlServer => {
         accepted = webSocket;
       });
       return accepted;
-    },
-    refuse(socket, problem) {
-      const { headers, body } = problemResponse(problem);
-      const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
-      socket.on('error', () => socket.destroy());
-      const status = `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status] ?? ''}\r\n`;
-      socket.end(`${status}${lines.join('')}\r\n${body}`);
-      socket.once('finish', () => socket.destroy());
     },
   };
 };

@@ -1,4 +1,6 @@
 import type { Clock, Logger } from '../../runtime/index.ts';
+import type { ServerRevocation } from '../certificate/server-revocation.ts';
+import type { NodeCarriers } from '../carrier/node-carriers.ts';
 import type { Claim, LinkOffer, RelayNodeConfig, Side } from '../link/offer.ts';
 
 /** A secret that can prove itself to the relay; identity's SAS key behind it. */
@@ -138,6 +140,8 @@ export type LoginState =
   | {
       readonly kind: 'up';
       readonly node: string;
+      /** The node's port that it came up by. */
+      readonly port: number;
       readonly loginId: string;
       readonly sinceMs: number;
       /** Last measured round trip of the control link, milliseconds. */
@@ -159,6 +163,12 @@ export interface NodeLoginOptions {
   readonly namespace: string;
   /** PEM of the authorities to trust instead of the system's. */
   readonly ca?: string | undefined;
+  /** The file that `ca` is of, for messages. */
+  readonly caFile?: string | undefined;
+  /** Whether the relay's certificate is revoked; undefined: not asked. */
+  readonly revocation?: ServerRevocation | undefined;
+  /** What is known of the ways to the node; undefined: its ports in order. */
+  readonly carriers?: NodeCarriers | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly credentials: readonly CredentialSource[];

@@ -100,6 +100,11 @@ export const MESSAGES = {
     handle: name.optional(),
     bundle_sha256: name.optional(),
     healthy: z.boolean().optional(),
+    /** From a node: SHA-256 of its certificate's SPKI, so that an end sees whether it was shown another. */
+    tls_spki: z
+      .string()
+      .regex(/^[0-9a-f]{64}$/)
+      .optional(),
   }),
   attach: z.object({ handle: name, connection: name, token: z.string().max(MAX_TOKEN_LENGTH) }),
   attached: z.object({

@@ -10,7 +10,13 @@ import {
 } from '../../runtime/index.ts';
 import type { LinkOffer, LinkRefusal } from '../link/offer.ts';
 import { ControlChannel } from './control-channel.ts';
-import { dialControl, HandshakeRefused } from './dial-control.ts';
+import { controlPorts } from '../carrier/choice.ts';
+import {
+  type ControlDialOptions,
+  type DialledControl,
+  dialControl,
+  HandshakeRefused,
+} from './dial-control.ts';
 import { type ControlLinkErrorCode, isFinal, refused } from './errors.ts';
 import { healthBody } from './health-body.ts';
 import { HeldCredentials } from './held-credentials.ts';
@@ -34,10 +40,14 @@ const HEALTH_EVERY_MS = 10_000;
 /** What one control link has while it is up. */
 interface Up {
   readonly channel: ControlChannel;
+  readonly port: number;
   loginId: string;
   sinceMs: number;
   nodeHealthy: boolean;
 }
+
+/** An open control link and the port that it came up by. */
+type Dialled = DialledControl & { readonly port: number };
 
 type Ended =
   | { readonly kind: 'lost'; readonly detail: string }
@@ -77,9 +87,9 @@ export class NodeLogin {
     const node = this.#options.node.host;
     if (this.#closing.signal.aborted) return { kind: 'closed', node };
     if (this.#up === undefined) return { kind: 'connecting', node, down: this.#down };
-    const { loginId, sinceMs, nodeHealthy, channel } = this.#up;
+    const { port, loginId, sinceMs, nodeHealthy, channel } = this.#up;
     const credentials = this.#credentials.attached;
-    return { kind: 'up', node, loginId, sinceMs, rttMs: channel.rttMs, nodeHealthy, credentials };
+    return { kind: 'up', node, port, loginId, sinceMs, rttMs: channel.rttMs, nodeHealthy, credentials };
   }
 
   /** Ends the login and the control link; data links are not touched. */
@@ -207,15 +217,15 @@ export class NodeLogin {
       const code = isAppError(error) ? error.code : 'internal';
       return { code, detail: messageOf(error), retryInMs: this.#backoff.nextDelayMs() };
     }
-    const { status, problem, message, retryAfterMs } = error;
-    const delayMs = isFinal(status) ? this.#backoff.capDelayMs() : this.#backoff.nextDelayMs();
+    const { status, problem, message, retryAfterMs, isOfRelay } = error;
+    const delayMs = isOfRelay && isFinal(status) ? this.#backoff.capDelayMs() : this.#backoff.nextDelayMs();
     const retryInMs = Math.max(delayMs, retryAfterMs ?? 0);
     return { status, code: problem, detail: `${status} ${problem}: ${message}`, retryInMs };
   }
 
   /** One control link from dial to its end; tries each credential for the handshake until one is accepted. */
   async #connectOnce(): Promise<Ended> {
-    const { clock, node, role, ca, handlers } = this.#options;
+    const { clock, role, ca, caFile, revocation, handlers } = this.#options;
     let error: unknown = this.#isDown('no credential names a connection to log in');
     for (const source of this.#credentials.sources) {
       if (source.connection === undefined) {
@@ -228,11 +238,13 @@ export class NodeLogin {
         const { token } = source.mint(clock.nowMs());
         const { signal } = this.#closing;
         const { connection } = source;
-        const socket = await dialControl({ node, role, ca, connection, token, clock, signal });
-        return await this.#run(socket, source);
+        const trust = { ca, caFile, revocation };
+        const dialled = await this.#dial({ role, ...trust, connection, token, clock, signal });
+        return await this.#run(dialled, source);
       } catch (thrown) {
         error = thrown;
-        if (!(thrown instanceof HandshakeRefused) || ![401, 403, 404].includes(thrown.status)) break;
+        if (!(thrown instanceof HandshakeRefused) || !thrown.isOfRelay) break;
+        if (![401, 403, 404].includes(thrown.status)) break;
         const { status, problem, message } = thrown;
         handlers.onCredentialRefused?.({ handle: source.handle, status, code: problem, detail: message });
       }
@@ -240,22 +252,55 @@ export class NodeLogin {
     return { kind: 'failed', error };
   }
 
-  #run(socket: Awaited<ReturnType<typeof dialControl>>, first: CredentialSource): Promise<Ended> {
-    const { clock, handlers } = this.#options;
+  /** Dials the node's ports in turn, until the relay itself answers at one. */
+  async #dial(how: Omit<ControlDialOptions, 'host' | 'port' | 'proxies'>): Promise<Dialled> {
+    const { node, carriers } = this.#options;
+    const failures: unknown[] = [];
+    for (const port of carriers?.controlPorts() ?? controlPorts(node)) {
+      try {
+        return {
+          ...(await dialControl({ ...how, host: node.host, port, proxies: carriers?.proxies })),
+          port,
+        };
+      } catch (thrown) {
+        if (how.signal.aborted || (thrown instanceof HandshakeRefused && thrown.isOfRelay)) throw thrown;
+        carriers?.controlFailed(port, messageOf(thrown));
+        failures.push(thrown);
+      }
+    }
+    if (failures.length === 1) throw failures[0];
+    const [first] = failures;
+    const code: ControlLinkErrorCode = 'ERR_CONTROL_LINK_DOWN';
+    throw new AppError(code, failures.map(messageOf).join('; '), { retryable: true, cause: first });
+  }
+
+  #run(dialled: Dialled, first: CredentialSource): Promise<Ended> {
+    const { clock, handlers, carriers } = this.#options;
+    const { signal } = this.#closing;
     this.#backlog = [];
     return new Promise((resolve) => {
       const channel = new ControlChannel({
-        socket,
+        socket: dialled.socket,
         clock,
         logger: this.#logger,
         onMessage: (message) => this.#receive(channel, message),
         onLateAnswer: (message) => this.#putBack(message),
         onClose: (detail) => {
-          if (this.#up?.channel === channel) this.#up = undefined;
+          signal.removeEventListener('abort', onAbort);
+          if (this.#up?.channel === channel) {
+            this.#up = undefined;
+            carriers?.controlDown();
+          }
           resolve({ kind: 'lost', detail });
         },
       });
-      this.#greet(channel, first).then(
+      // Closed before the relay has answered the hello: nobody else would end it.
+      const onAbort = (): void => {
+        if (this.#up?.channel !== channel) channel.destroy('login closed');
+      };
+      signal.addEventListener('abort', onAbort, { once: true });
+      if (signal.aborted) onAbort();
+      this.#greet(channel, dialled, first).then(
         () => {
           if (!channel.isOpen) return;
           this.#health = clock
@@ -273,7 +318,7 @@ export class NodeLogin {
     });
   }
 
-  async #greet(channel: ControlChannel, first: CredentialSource): Promise<void> {
+  async #greet(channel: ControlChannel, dialled: Dialled, first: CredentialSource): Promise<void> {
     const { clock, build, instance, instanceSecret, role, name, namespace, handlers } = this.#options;
     const report = handlers.health?.();
     const answer = await channel.request('hello', {
@@ -295,9 +340,11 @@ export class NodeLogin {
     if (answer.t !== 'hello') throw refused('protocol_error', `relay answered hello with ${answer.t}`);
     const loginId = answer.body.login_id ?? '';
     const nodeHealthy = answer.body.healthy ?? true;
-    this.#up = { channel, loginId, sinceMs: clock.nowMs(), nodeHealthy };
+    const { port, certificate } = dialled;
+    this.#up = { channel, port, loginId, sinceMs: clock.nowMs(), nodeHealthy };
     this.#down = undefined;
-    this.#logger.info({ login_id: loginId, relay: answer.body.name }, 'logged in');
+    this.#logger.info({ login_id: loginId, relay: answer.body.name, port }, 'logged in');
+    this.#options.carriers?.controlUp(port, certificate, answer.body.tls_spki);
     handlers.onUp?.();
     handlers.onNodeHealth?.(nodeHealthy);
     for (const message of this.#backlog.splice(0)) this.#receive(channel, message);

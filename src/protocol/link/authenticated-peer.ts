@@ -1,6 +1,7 @@
-import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { spkiFingerprint } from '../../runtime/index.ts';
+import type { CarrierKind } from '../carrier/choice.ts';
+import type { CarrierStream, OpenCarrier } from '../carrier/open-carrier.ts';
 import { LINK_PROTOCOL } from '../carrier/preamble.ts';
 import type { Hello } from '../session/types.ts';
 import { LinkError } from './errors.ts';
@@ -17,7 +18,7 @@ export interface PeerEvidence {
   /** The HELLO that came. */
   readonly peer: Hello;
   readonly tls: TLSSocket;
-  readonly raw: Socket;
+  readonly carrier: OpenCarrier;
   /** Bytes that came behind the peer's HELLO. */
   readonly rest: Buffer;
   /** SHA-256 of this side's own SPKI. */
@@ -46,13 +47,16 @@ export class AuthenticatedPeer {
   readonly peerHello: Hello;
   readonly ownSpki: string;
   readonly peerSpki: string;
-  readonly carrier = 'tcp';
+  readonly carrier: CarrierKind;
+  /** The port of the node that it came by. */
+  readonly port: number;
   /** Paused, with no listener but one for errors; the session owns it from now on. */
   readonly duplex: TLSSocket;
-  /** The carrier's TCP socket under `duplex`. */
-  readonly raw: Socket;
+  /** What carries the bytes of `duplex`. */
+  readonly raw: CarrierStream;
   /** Bytes of the peer that were read already; to be processed before anything from `duplex`. */
   readonly leftover: Buffer;
+  readonly bytesBefore: OpenCarrier['bytesBefore'];
 
   /** Cannot be called from outside this file: nobody else holds the symbol. */
   constructor(made: typeof MADE_HERE, evidence: PeerEvidence, peerSpki: string) {
@@ -63,14 +67,18 @@ export class AuthenticatedPeer {
     this.ownSpki = evidence.ownSpki;
     this.peerSpki = peerSpki;
     this.duplex = evidence.tls;
-    this.raw = evidence.raw;
+    this.bytesBefore = evidence.carrier.bytesBefore;
+    this.carrier = evidence.carrier.choice.kind;
+    this.port = evidence.carrier.choice.port;
+    this.raw = evidence.carrier.stream;
     this.leftover = evidence.rest;
     if (made !== MADE_HERE) throw new TypeError('an authenticated peer is made by authenticatePeer alone');
   }
 
   /** Bytes on the carrier so far, TLS and all, as the relay counts them. */
   carrierBytes(): { readonly up: number; readonly down: number } {
-    const { bytesRead, bytesWritten } = this.raw;
+    const bytesRead = this.raw.bytesRead - this.bytesBefore.read;
+    const bytesWritten = this.raw.bytesWritten - this.bytesBefore.written;
     return this.side === 'agent'
       ? { up: bytesRead, down: bytesWritten }
       : { up: bytesWritten, down: bytesRead };

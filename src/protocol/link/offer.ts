@@ -59,9 +59,12 @@ export interface LinkRefusal {
 export interface RelayNodeConfig {
   /** Must equal the node name that offers carry. */
   readonly host: string;
-  readonly control_port: number;
-  /** Tried in this order. */
+  /** For control links: one, or several, tried in this order. */
+  readonly control_port: number | readonly number[];
+  /** For data links over TCP, tried in this order. */
   readonly data_ports: readonly number[];
+  /** For data links over a WebSocket; absent: 443 if it is among the others, else the last for control links. */
+  readonly websocket_port?: number | undefined;
 }
 
 export type Side = 'gateway' | 'agent';

@@ -1,4 +1,4 @@
-import { isIP, type Socket } from 'node:net';
+import { isIP } from 'node:net';
 import { connect as connectTls, TLSSocket } from 'node:tls';
 import { constants } from 'node:crypto';
 import {
@@ -9,7 +9,9 @@ import {
   randomBytes,
   uuidv7,
 } from '../../runtime/index.ts';
-import { dial } from '../carrier/dial.ts';
+import { carrierChoices } from '../carrier/choice.ts';
+import type { NodeCarriers } from '../carrier/node-carriers.ts';
+import { type OpenCarrier, openCarrier } from '../carrier/open-carrier.ts';
 import { LINK_PROTOCOL, linkPreamble, tokenProtocol } from '../carrier/preamble.ts';
 import { SESSION_LIMITS } from '../session/constants.ts';
 import { encodeHello, HelloReader } from '../session/hello.ts';
@@ -35,6 +37,10 @@ export interface DataLinkOptions {
   readonly offer: LinkOffer;
   /** The node of one's own configuration whose `host` the offer names. */
   readonly node: RelayNodeConfig;
+  /** PEM of the authorities that vouch for the node, for the WebSocket carrier; default: the system's. */
+  readonly ca?: string | undefined;
+  /** What is known of the ways to the node; undefined: its carriers in order. */
+  readonly carriers?: NodeCarriers | undefined;
   readonly certificate: LinkCertificate;
   readonly own: OwnParty;
   readonly clock: Clock;
@@ -61,23 +67,37 @@ const ownHello = (options: DataLinkOptions): Hello => ({
   build: options.own.build,
 });
 
-/** Reaches the node on the first of its data ports that answers. */
-const dialNode = async (options: DataLinkOptions): Promise<Socket> => {
-  const { node, offer } = options;
+/** Reaches the node by the first carrier that comes about. */
+const reachNode = async (options: DataLinkOptions): Promise<OpenCarrier> => {
+  const { node, offer, side, ca, carriers, clock, signal } = options;
   if (offer.node !== node.host) {
     const message = `offer names node ${offer.node}, which is not the configured ${node.host}`;
     throw new LinkError('ERR_LINK_NODE', 'dial', 'link_failed', message);
   }
+  const failures: string[] = [];
   let last: unknown;
-  for (const port of node.data_ports) {
+  for (const choice of (await carriers?.order(signal)) ?? carrierChoices(node)) {
     try {
-      return await dial(node.host, port, { clock: options.clock, signal: options.signal });
+      const carrier = await openCarrier({
+        host: node.host,
+        choice,
+        side,
+        token: offer.token,
+        ca,
+        clock,
+        signal,
+        proxies: carriers?.proxies,
+      });
+      carriers?.tried(choice, undefined);
+      return carrier;
     } catch (thrown) {
       last = thrown;
-      if (options.signal?.aborted === true) break;
+      failures.push(messageOf(thrown));
+      if (signal?.aborted === true) break;
+      carriers?.tried(choice, messageOf(thrown));
     }
   }
-  const message = `no data port of ${node.host} answers: ${messageOf(last)}`;
+  const message = `no data port of ${node.host} answers: ${failures.join('; ')}`;
   throw new LinkError('ERR_LINK_DIAL', 'dial', 'link_failed', message, { retryable: true, cause: last });
 };
 
@@ -96,27 +116,29 @@ const tlsSettings = (certificate: LinkCertificate) => ({
   secureOptions: constants.SSL_OP_NO_TICKET,
 });
 
-const startTls = (options: DataLinkOptions, raw: Socket): TLSSocket => {
+const startTls = (options: DataLinkOptions, { stream, choice }: OpenCarrier): TLSSocket => {
   const { token, node } = options.offer;
   const settings = tlsSettings(options.certificate);
   if (options.side === 'agent') {
     return connectTls({
       ...settings,
-      socket: raw,
+      socket: stream,
       ALPNProtocols: [tokenProtocol(token), LINK_PROTOCOL],
       ...(isIP(node) === 0 ? { servername: node } : {}),
     });
   }
-  raw.write(linkPreamble(token));
-  return new TLSSocket(raw, { ...settings, isServer: true, ALPNProtocols: [LINK_PROTOCOL] });
+  // The WebSocket's handshake has told the token.
+  if (choice.kind === 'tcp') stream.write(linkPreamble(token));
+  return new TLSSocket(stream, { ...settings, isServer: true, ALPNProtocols: [LINK_PROTOCOL] });
 };
 
 /** Ends of one handshake: the first outcome wins, the sockets are destroyed unless it is success. */
-const handshake = (options: DataLinkOptions, raw: Socket): Promise<AuthenticatedPeer> =>
+const handshake = (options: DataLinkOptions, carrier: OpenCarrier): Promise<AuthenticatedPeer> =>
   new Promise((resolve, reject) => {
     const own = ownHello(options);
     const reader = new HelloReader();
-    const tls = startTls(options, raw);
+    const raw = carrier.stream;
+    const tls = startTls(options, carrier);
     let step: LinkStep = 'tls';
     let failure: unknown;
     tls.setNoDelay(true);
@@ -148,7 +170,7 @@ const handshake = (options: DataLinkOptions, raw: Socket): Promise<Authenticated
           own,
           peer: read.hello,
           tls,
-          raw,
+          carrier,
           rest: read.rest,
           ownSpki: options.certificate.spki,
         });
@@ -202,10 +224,19 @@ const handshake = (options: DataLinkOptions, raw: Socket): Promise<Authenticated
  * @throws LinkError whose `step` and `reason` the relay is told
  */
 export const openDataLink = async (options: DataLinkOptions): Promise<AuthenticatedPeer> => {
-  const raw = await dialNode(options);
+  const carrier = await reachNode(options);
   if (options.signal?.aborted === true) {
-    raw.destroy();
+    carrier.stream.destroy();
     throw new LinkError('ERR_LINK_LOST', 'dial', 'link_failed', 'data link was given up');
   }
-  return handshake(options, raw);
+  const { carriers, signal } = options;
+  try {
+    const peer = await handshake(options, carrier);
+    carriers?.settled(carrier.choice, true);
+    return peer;
+  } catch (thrown) {
+    const isBroken = thrown instanceof LinkError && (thrown.step === 'tls' || thrown.step === 'pin');
+    if (isBroken && signal?.aborted !== true) carriers?.settled(carrier.choice, false);
+    throw thrown;
+  }
 };

@@ -16,8 +16,8 @@ export type RendezvousEvent =
   | { readonly kind: 'arrived'; readonly side: Side }
   /** `OFFER_LIFE_MS` have passed since the offer. */
   | { readonly kind: 'deadline' }
-  /** That side's carrier ended, or the side reported that it cannot come. */
-  | { readonly kind: 'left'; readonly side: Side }
+  /** That side's carrier ended, or the side reported that it cannot come; `reason` where it said why. */
+  | { readonly kind: 'left'; readonly side: Side; readonly reason?: CloseReason }
   /** Revocation, fence, drain, an administrator: whatever the state, it ends. */
   | { readonly kind: 'cut'; readonly reason: CloseReason };
 
@@ -32,8 +32,9 @@ const fromOffered = (event: RendezvousEvent): RendezvousState => {
     case 'arrived':
       return { kind: 'half', here: event.side };
     case 'deadline':
-    case 'left':
       return closed('link_failed');
+    case 'left':
+      return closed(event.reason ?? 'link_failed');
     case 'cut':
       return closed(event.reason);
   }
@@ -45,8 +46,9 @@ const fromHalf = (here: Side, event: RendezvousEvent): RendezvousState => {
       // Each token works once, so the same side cannot come twice; if it does, something replays.
       return event.side === here ? closed('protocol_error') : { kind: 'joined' };
     case 'deadline':
-    case 'left':
       return closed('link_failed');
+    case 'left':
+      return closed(event.reason ?? 'link_failed');
     case 'cut':
       return closed(event.reason);
   }

@@ -25,6 +25,11 @@ export class TokenBook<Link> {
     return token;
   }
 
+  /** For which side a token is good; undefined when for none. It stays good. */
+  sideOf(token: string): Side | undefined {
+    return this.#entries.get(token)?.side;
+  }
+
   /** Whose token it is; it works no second time. */
   take(token: string): Entry<Link> | undefined {
     const entry = this.#entries.get(token);

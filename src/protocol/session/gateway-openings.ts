@@ -43,6 +43,7 @@ export class GatewayOpenings {
       window,
     });
     stream.onEnd = (end) => handlers.onEnd(end);
+    stream.keepsSocket = handlers.keepsSocket === true;
     this.#host.add(stream);
     this.#waiting.set(stream, handlers);
     this.#host.message(encodeFrame(FRAME.OPEN, 0, number, window, payload));

@@ -64,6 +64,8 @@ export const decodeAccept = (payload: Buffer): { decision_id: string } => {
 export interface RefuseMessage {
   readonly decision_id?: string;
   readonly retry_after_ms?: number;
+  /** In `ext`: the target itself answered the dial, with a refusal. */
+  readonly dial_refused?: boolean;
 }
 
 export const encodeRefuse = (code: CloseReason, message: RefuseMessage): Buffer =>
@@ -71,12 +73,12 @@ export const encodeRefuse = (code: CloseReason, message: RefuseMessage): Buffer 
     code,
     ...(message.decision_id === undefined ? {} : { decision_id: message.decision_id }),
     ...(message.retry_after_ms === undefined ? {} : { retry_after_ms: message.retry_after_ms }),
-    ext: {},
+    ext: message.dial_refused === true ? { dial_refused: true } : {},
   });
 
 /** The reason is the number in the header; the name in the payload is for people who read traces. */
 export const decodeRefuse = (payload: Buffer): RefuseMessage => {
-  const { decision_id, retry_after_ms } = readJsonObject(payload, FRAME_INVALID, 'refuse');
+  const { decision_id, retry_after_ms, ext } = readJsonObject(payload, FRAME_INVALID, 'refuse');
   if (decision_id !== undefined && (typeof decision_id !== 'string' || decision_id.length > MAX_ID)) {
     throw invalid('refuse', 'decision_id');
   }
@@ -86,6 +88,7 @@ export const decodeRefuse = (payload: Buffer): RefuseMessage => {
   return {
     ...(decision_id === undefined ? {} : { decision_id: cleanText(decision_id, MAX_ID) }),
     ...(retry_after_ms === undefined ? {} : { retry_after_ms }),
+    ...(isObject(ext) && ext['dial_refused'] === true ? { dial_refused: true } : {}),
   };
 };
 

@@ -7,6 +7,7 @@ export interface RefuseInfo {
   readonly movable: boolean;
   readonly decision_id?: string;
   readonly retry_after_ms?: number;
+  readonly dial_refused?: boolean;
 }
 
 export interface PendingOpenHost {

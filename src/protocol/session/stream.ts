@@ -54,6 +54,8 @@ export class Stream implements SessionStream, Sender {
   readonly openedMs: number;
   /** Told of the end, once, after the session has forgotten the stream. */
   onEnd: ((end: StreamEnd) => void) | undefined;
+  /** Whether an end without ACCEPT leaves the socket, paused, to whoever opened the stream. */
+  keepsSocket = false;
 
   // Links of the waiting list.
   lane: Lane = LANE.none;
@@ -390,6 +392,7 @@ export class Stream implements SessionStream, Sender {
 
   #finish(reason: CloseReason, reasonNumber: number, linkEnded: boolean, tellPeer: boolean): void {
     if (this.#state === 'ended') return;
+    const isKept = this.keepsSocket && this.#state === 'waiting';
     this.#state = 'ended';
     const orderly = this.#isOrderly;
     if (!orderly) {
@@ -404,7 +407,8 @@ export class Stream implements SessionStream, Sender {
     // A socket that is being destroyed may still report an error.
     socket?.on('error', ignoreError);
     this.#letGo();
-    if (socket !== undefined && !orderly) resetSocket(socket);
+    if (isKept) socket?.pause();
+    else if (socket !== undefined && !orderly) resetSocket(socket);
     this.#end = {
       reason,
       reasonNumber,

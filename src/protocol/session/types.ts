@@ -80,16 +80,26 @@ export interface Refusal {
   readonly movable: boolean;
   readonly decision_id?: string;
   readonly retry_after_ms?: number;
+  /** True when the target itself answered the dial, with a refusal. */
+  readonly dial_refused?: boolean;
   /** Everything read from the socket so far, in order; the caller owns it. */
   readonly early: Buffer;
 }
 
 /** What an opener hears. Exactly one of `onRefuse` and `onEnd` is called, and once. */
 export interface OpenHandlers {
+  /**
+   * True for an opener that has a word to say to its application: when the stream ends without ACCEPT (RESET, or the link
+   * died) the socket is handed back before `onEnd`, as by a refusal, and not reset.
+   */
+  readonly keepsSocket?: boolean;
   onAccept(info: { readonly decision_id: string }): void;
   /** The socket is handed back paused, without any listener of the session. */
   onRefuse(refusal: Refusal): void;
-  /** After ACCEPT, or without it when the stream was reset or the link died; the socket is done for then. */
+  /**
+   * After ACCEPT, or without it when the stream was reset or the link died; the socket is done for then, unless
+   * `keepsSocket` kept it.
+   */
   onEnd(end: StreamEnd): void;
 }
 
@@ -113,7 +123,12 @@ export interface IncomingOpen {
   /** Sends REFUSE and drops the early data; nothing when aborted. */
   refuse(
     code: CloseReason,
-    info: { readonly movable: boolean; readonly decision_id?: string; readonly retry_after_ms?: number },
+    info: {
+      readonly movable: boolean;
+      readonly decision_id?: string;
+      readonly retry_after_ms?: number;
+      readonly dial_refused?: boolean;
+    },
   ): void;
 }
 

@@ -1,5 +1,6 @@
 import type { ChildProcess } from 'node:child_process';
 import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { resetSocket } from '../../runtime/index.ts';
 import type { ToWorker } from './messages.ts';
 
@@ -10,12 +11,12 @@ interface Handle {
   reset?: () => unknown;
 }
 
-type WithHandle = Socket & { readonly _handle?: Handle | null };
+type WithHandle = Duplex & { readonly _handle?: Handle | null };
 
-const handleOf = (socket: Socket): Handle | undefined => (socket as WithHandle)._handle ?? undefined;
+const handleOf = (socket: Duplex): Handle | undefined => (socket as WithHandle)._handle ?? undefined;
 
-/** Whether this socket can be handed over: it is alive and this Node lets it stop reading. */
-export const canHandOver = (socket: Socket): boolean =>
+/** Whether this carrier can be handed over: a TCP socket that is alive, and this Node lets it stop reading. */
+export const canHandOver = (socket: Duplex): socket is Socket =>
   !socket.destroyed && typeof handleOf(socket)?.readStop === 'function';
 
 /** What the socket has read and nobody has taken. From here on it reads nothing. */

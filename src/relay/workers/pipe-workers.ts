@@ -1,5 +1,4 @@
-import type { Socket } from 'node:net';
-import { Backoff, type Clock, type Logger, type Timer } from '../../runtime/index.ts';
+import { Backoff, type Clock, type Logger, type ResettableStream, type Timer } from '../../runtime/index.ts';
 import { BytePipe } from '../byte-pipe.ts';
 import type { JoinCarriers, LinkPipe, PipeEnd } from '../link-pipe.ts';
 import { canHandOver } from './hand-over.ts';
@@ -70,8 +69,8 @@ export class PipeWorkers {
   }
 
   readonly join: JoinCarriers = (
-    gateway: Socket,
-    agent: Socket,
+    gateway: ResettableStream,
+    agent: ResettableStream,
     nowMs: number,
     onEnd: (end: PipeEnd) => void,
   ): LinkPipe => {

@@ -182,6 +182,57 @@ test('tokens and auth-rules by command line', async (t) => {
   assert.match((await run(['auth-rule', 'delete', 'orders/app-1'])).stdout, /2 keys revoked/);
 });
 
+test('-o puts a connection string into a file for its owner alone, and shows no key', async (t) => {
+  const { api, run, json, directory } = await setUp(t);
+  await api.create('orders');
+  const file = join(directory, 'billing.send');
+  const text = async (): Promise<string> => {
+    assert.equal((await stat(file)).mode & 0o777, 0o600);
+    return await readFile(file, 'utf8');
+  };
+  const CONNECTION_STRING =
+    /^Endpoint=sb:.*;SharedAccessKeyName=billing;SharedAccessKey=.*;EntityPath=orders\n$/;
+  await writeFile(file, 'before', { mode: 0o644 });
+  const created = await run(['auth-rule', 'create', 'orders/billing', '--claims', 'Send', '-o', file]);
+  assert.equal(created.code, 0, created.stderr);
+  const first = await text();
+  assert.match(first, CONNECTION_STRING);
+  assert.ok(!(created.stdout + created.stderr).includes('SharedAccessKey='), created.stdout);
+  assert.ok(created.stdout.includes(`primary `) && created.stdout.includes(file));
+  const keys = (await json(['key', 'list', '--connection', 'orders'])) as Record<string, unknown>[];
+  const primary = keys.find((key) => key['auth_rule'] === 'billing' && key['slot'] === 'primary');
+  const found = (await json(['key', 'find'], first)) as { key_id: string };
+  assert.equal(found.key_id, primary?.['key_id']);
+
+  const rotated = await json([
+    'key',
+    'rotate',
+    'orders/billing',
+    '--slot',
+    'secondary',
+    '--retire-after',
+    '1h',
+    '-o',
+    file,
+  ]);
+  assert.ok(!/SharedAccessKey|connection_string|"key":"/.test(JSON.stringify(rotated)));
+  assert.notEqual(await text(), first);
+  const disclosed = await run(['key', 'disclose', found.key_id, '-o', file]);
+  assert.equal(await text(), first);
+  assert.ok(!disclosed.stdout.includes('SharedAccessKey='));
+
+  for (const [place, why] of [
+    [join(directory, 'none', 'file'), /-o .*file cannot be written: ENOENT/],
+    [directory, /cannot be written: it is a directory/],
+  ] as const) {
+    const refused = await run(['auth-rule', 'create', 'orders/late', '--claims', 'Send', '-o', place]);
+    assert.equal(refused.code, 2);
+    assert.match(refused.stderr, why);
+  }
+  const rules = await run(['auth-rule', 'list', '--connection', 'orders']);
+  assert.ok(!rules.stdout.includes('orders/late'), 'nothing is made before its key can be kept');
+});
+
 test('errors: exit code, one line, no stack trace, no secret', async (t) => {
   const { api, directory, run } = await setUp(t);
   const cases: [readonly string[], number, RegExp][] = [

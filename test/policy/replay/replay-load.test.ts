@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { EnginePool, EvaluationOutcome } from '../../../src/policy/engine/pool.ts';
 import type { PastDecision } from '../../../src/policy/index.ts';
-import { MAX_EVALUATING, Replay } from '../../../src/policy/replay/replay.ts';
+import { MAX_EVALUATING, MAX_RETRIES, Replay } from '../../../src/policy/replay/replay.ts';
 
 const past = (number: number): PastDecision => ({
   eventId: `e${String(number)}`,
@@ -45,4 +45,31 @@ test('a page waits for the engine in parts, so that no decision of a slow draft 
     page.map(({ eventId }) => eventId),
   );
   assert.equal(most, MAX_EVALUATING);
+});
+
+/** Replays one decision with an engine that gives these answers in turn, the last one for ever. */
+const replayOne = async (...answers: EvaluationOutcome[]): Promise<{ counts: object; asked: number }> => {
+  let asked = 0;
+  const evaluate = (): Promise<EvaluationOutcome> => {
+    const answer = answers[Math.min(asked, answers.length - 1)];
+    asked += 1;
+    return answer === undefined ? Promise.reject(new Error('no answer')) : Promise.resolve(answer);
+  };
+  const replay = new Replay({ evaluate }, () => undefined);
+  await replay.run([past(1)]);
+  const { same, error } = replay.counts;
+  return { counts: { same, error }, asked };
+};
+
+test('an evaluation that ran out of time is made again, so that a busy machine is no finding; a loop still is one', async () => {
+  const late = { kind: 'failed', reason: 'policy_timeout', detail: 'ran over 100 ms', evalUs: 1 } as const;
+  const verdict = {
+    ...{ allow: false, rule: null, rules: { publish: [], stream: [] }, recheck_at: null },
+    ...{ reasons: [{ code: 'no_rule', args: {} }], obligations: { recheck_seconds: 60 } },
+  };
+  const denied: EvaluationOutcome = { kind: 'verdicts', verdicts: [verdict], evalUs: 1 };
+  assert.deepEqual(await replayOne(late, denied), { counts: { same: 1, error: 0 }, asked: 2 });
+  assert.deepEqual(await replayOne(late), { counts: { same: 0, error: 1 }, asked: 1 + MAX_RETRIES });
+  const threw = { ...late, reason: 'policy_error' } as const;
+  assert.deepEqual(await replayOne(threw), { counts: { same: 0, error: 1 }, asked: 1 });
 });

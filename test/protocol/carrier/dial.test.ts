@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer, type AddressInfo, type Socket } from 'node:net';
 import { test } from 'node:test';
-import { dial, proxyFor } from '../../../src/protocol/carrier/dial.ts';
+import { dial } from '../../../src/protocol/carrier/dial.ts';
+import { environmentProxy, noProxy } from '../../../src/protocol/carrier/proxy.ts';
 import { isAppError, systemClock } from '../../../src/runtime/index.ts';
 import { ManualClock } from '../../support/manual-clock.ts';
 
@@ -11,24 +12,6 @@ const listening = async (onSocket: (socket: Socket) => void) => {
   await once(server, 'listening');
   return { server, port: (server.address() as AddressInfo).port };
 };
-
-test('the proxy of the environment is used unless it is excluded', () => {
-  const from = {
-    HTTPS_PROXY: 'http://user:pa%20ss@proxy:3128',
-    NO_PROXY: 'localhost,.corp.test,10.0.0.1:443',
-  };
-  assert.equal(proxyFor('relay.test', 443, from)?.port, '3128');
-  assert.equal(proxyFor('localhost', 443, from), undefined);
-  assert.equal(proxyFor('a.corp.test', 443, from), undefined);
-  assert.equal(proxyFor('10.0.0.1', 443, from), undefined);
-  assert.equal(proxyFor('10.0.0.1', 5671, from)?.hostname, 'proxy');
-  assert.equal(proxyFor('relay.test', 443, {}), undefined);
-  assert.equal(proxyFor('relay.test', 443, { ...from, NO_PROXY: '*' }), undefined);
-  assert.throws(
-    () => proxyFor('relay.test', 443, { HTTPS_PROXY: 'socks5://proxy' }),
-    (error) => isAppError(error, 'ERR_CARRIER_PROXY'),
-  );
-});
 
 test('a CONNECT proxy is passed with its credentials, and no byte behind its answer is lost', async () => {
   const heads: string[] = [];
@@ -40,7 +23,7 @@ test('a CONNECT proxy is passed with its credentials, and no byte behind its ans
   });
   const socket = await dial('relay.test', 443, {
     clock: systemClock,
-    proxyEnvironment: { HTTPS_PROXY: `http://user:secret@127.0.0.1:${proxy.port}` },
+    proxies: environmentProxy({ HTTPS_PROXY: `http://user:secret@127.0.0.1:${proxy.port}` }),
   });
   const [bytes] = (await once(socket.resume(), 'data')) as [Buffer];
   assert.equal(bytes.toString(), 'first bytes');
@@ -58,7 +41,7 @@ test('a dial that is given up leaves no connection behind', { timeout: 10_000 },
   const dialled = dial('relay.test', 443, {
     // Its own timeout never comes.
     clock: new ManualClock(),
-    proxyEnvironment: { HTTPS_PROXY: `http://127.0.0.1:${proxy.port}` },
+    proxies: environmentProxy({ HTTPS_PROXY: `http://127.0.0.1:${proxy.port}` }),
     signal: abort.signal,
   });
   const [accepted] = (await once(proxy.server, 'connection')) as [Socket];
@@ -68,14 +51,29 @@ test('a dial that is given up leaves no connection behind', { timeout: 10_000 },
   await once(accepted, 'close');
 });
 
+test('a proxy that closes before it answers is not waited for', async () => {
+  const proxy = await listening((socket) => {
+    socket.once('data', () => socket.end());
+  });
+  const proxies = environmentProxy({ HTTPS_PROXY: `http://127.0.0.1:${proxy.port}` });
+  // Its timeout never comes.
+  await assert.rejects(
+    dial('relay.test', 443, { clock: new ManualClock(), proxies }),
+    (error) => isAppError(error, 'ERR_CARRIER_PROXY') && /closed the connection/.test(error.message),
+  );
+  proxy.server.close();
+});
+
 test('a proxy that refuses is said plainly', async () => {
   const proxy = await listening((socket) => {
     socket.once('data', () => socket.end('HTTP/1.1 407 Proxy Authentication Required\r\n\r\n'));
   });
-  const proxyEnvironment = { HTTPS_PROXY: `http://127.0.0.1:${proxy.port}` };
+  const proxies = environmentProxy({ HTTPS_PROXY: `http://127.0.0.1:${proxy.port}` });
   await assert.rejects(
-    dial('relay.test', 443, { clock: systemClock, proxyEnvironment }),
-    (error) => isAppError(error, 'ERR_CARRIER_PROXY') && error.message.includes('407'),
+    dial('relay.test', 443, { clock: systemClock, proxies }),
+    (error) =>
+      isAppError(error, 'ERR_CARRIER_PROXY') &&
+      /^proxy answered 407: 127\.0\.0\.1:\d+ wants credentials/.test(error.message),
   );
   proxy.server.close();
 });
@@ -85,7 +83,7 @@ test('a port that refuses is said plainly', async () => {
   server.close();
   await once(server, 'close');
   await assert.rejects(
-    dial('127.0.0.1', port, { clock: systemClock, proxyEnvironment: {} }),
+    dial('127.0.0.1', port, { clock: systemClock, proxies: noProxy }),
     (error) => isAppError(error, 'ERR_CARRIER_DIAL') && error.message.includes(String(port)),
   );
 });
@@ -96,7 +94,7 @@ test('a try that is stopped before or while it connects ends at once and leaves 
   const stopping = new AbortController();
   const dialled = dial('127.0.0.1', port, {
     clock: systemClock,
-    proxyEnvironment: {},
+    proxies: noProxy,
     signal: stopping.signal,
   });
   stopping.abort();
@@ -104,7 +102,7 @@ test('a try that is stopped before or while it connects ends at once and leaves 
     isAppError(error, 'ERR_CARRIER_DIAL') && error.message.endsWith('stopped');
   await assert.rejects(dialled, stopped);
   await assert.rejects(
-    dial('127.0.0.1', port, { clock: systemClock, proxyEnvironment: {}, signal: stopping.signal }),
+    dial('127.0.0.1', port, { clock: systemClock, proxies: noProxy, signal: stopping.signal }),
     stopped,
   );
 });

@@ -78,7 +78,7 @@ const evidence = (peer: Partial<Hello> = {}, tls: FakeTls = { certPem: theirs.ce
   own: { ...hello, role: 'gateway' },
   peer: { ...hello, ...peer },
   tls: fakeTls(tls),
-  raw: new Socket(),
+  carrier: { choice: { kind: 'tcp', port: 443 }, stream: new Socket(), bytesBefore: { read: 0, written: 0 } },
   rest: Buffer.from('rest'),
   ownSpki: own.spki,
 });

@@ -42,6 +42,13 @@ test('the deadline ends what is not joined, and nothing else', () => {
 
 test('a side that cannot come fails the rendezvous', () => {
   assert.deepEqual(run(left('agent')), { kind: 'closed', reason: 'link_failed' });
+  const refused: RendezvousEvent = { kind: 'left', side: 'agent', reason: 'overloaded' };
+  assert.deepEqual(run(refused), { kind: 'closed', reason: 'overloaded' });
+  assert.deepEqual(run(arrived('gateway'), refused), { kind: 'closed', reason: 'overloaded' });
+  assert.deepEqual(run(arrived('gateway'), arrived('agent'), refused), {
+    kind: 'closed',
+    reason: 'agent_lost',
+  });
   assert.deepEqual(run(arrived('agent'), left('agent')), { kind: 'closed', reason: 'link_failed' });
 });
 

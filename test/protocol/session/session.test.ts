@@ -10,6 +10,7 @@ import {
 } from '../../../src/protocol/session/constants.ts';
 import { endedByReset } from '../../../src/protocol/session/reset-detection.ts';
 import { encodeFrame } from '../../../src/protocol/session/frame-header.ts';
+import type { StreamEnd } from '../../../src/protocol/session/types.ts';
 import { isAppError, READ_BYTES } from '../../../src/runtime/index.ts';
 import { ManualClock } from '../../support/manual-clock.ts';
 import {
@@ -246,6 +247,41 @@ describe('opening', () => {
     assert.ok(received().content.equals(pattern(30_005)));
     assert.equal(near.destroyed, false);
   });
+
+  test(
+    'an opener that keeps its socket gets it back when RESET or the end of the link comes before an answer',
+    TIMEOUT,
+    async (t) => {
+      for (const how of ['link', 'own reset', 'accepted'] as const) {
+        const { gateway } = sessionPair(t, {
+          onOpen: (incoming) => {
+            if (how !== 'accepted') return;
+            void tcpPair(t).then(({ near }) => incoming.accept(near, { decision_id: 'd' }, () => undefined));
+          },
+        });
+        const { near, far } = await tcpPair(t);
+        far.write(pattern(1_000));
+        let end: StreamEnd | undefined;
+        let isAccepted = false;
+        const stream = gateway.open(metaOf(), near, NO_BYTES, {
+          keepsSocket: true,
+          onAccept: () => (isAccepted = true),
+          onRefuse: () => assert.fail('no refusal'),
+          onEnd: (given) => (end = given),
+        });
+        if (how === 'accepted') await until(() => isAccepted);
+        else await turns(5);
+        if (how === 'link') gateway.destroy('key_revoked');
+        else stream.reset('open_timeout');
+        assert.equal(end?.reason, how === 'link' ? 'key_revoked' : 'open_timeout');
+        assert.equal(near.destroyed, how === 'accepted', how);
+        if (how === 'accepted') continue;
+        const heard = once(far, 'data');
+        near.end('a last word');
+        assert.equal(String((await heard)[0]), 'a last word');
+      }
+    },
+  );
 
   test(
     'recall hands the socket back before an answer, and the agent gives the open up',

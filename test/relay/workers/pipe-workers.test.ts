@@ -308,7 +308,7 @@ test('a worker whose node is there and says nothing any more resets what it carr
     const [far] = (await accepted) as [Socket];
     return { near, far };
   };
-  const worker = startProcess(new URL('../../../src/relay/workers/pipe-worker.ts', import.meta.url));
+  const worker = startProcess(new URL('../../../dist/relay/workers/pipe-worker.js', import.meta.url));
   opened.push(() => worker.kill('SIGKILL'));
   const exit = once(worker, 'exit');
   await once(worker, 'message');

@@ -12,7 +12,7 @@ payroll_stream := {
 	"listener": {"kind": "sas", "id": "k_2", "principal": "defaultListener", "claims": ["Listen"], "proved_by": "relay"},
 	"source": {"gateway": "gateway-1", "gateway_proved": false, "address": "203.0.113.9"},
 	"agent": {"name": "agent-1", "instance": "i_1", "labels": {}, "version": "1.0.0"},
-	"relay": {"node": "relay-1"},
+	"relay": {"node": "relay-1.example.com"},
 	"link": {"id": "l_1", "carrier": "tcp"},
 	"stream": {"id": "s_1", "kind": "tcp", "attempt": 1},
 	"usage": {"principal": {"streams": 0}, "connection": {"streams": 0}, "agent": {"streams": 0}},

@@ -1,0 +1,181 @@
+import type { Command } from 'commander';
+import { readdirSync } from 'node:fs';
+import {
+  AppError,
+  EXIT,
+  type ExitCode,
+  formatProblem,
+  type HostPort,
+  parseHostPort,
+  readConfig,
+  systemClock,
+} from '../../runtime/index.ts';
+import { checkConfig, configName, type ProcessKind } from '../check.ts';
+import type { CliErrorCode } from '../errors.ts';
+import { counted, type Output, outputOf } from '../output.ts';
+import { type Line, type LineState, runCheck } from './line.ts';
+import { agentPlan, type DoctorHints, type Plan } from './of-agent.ts';
+
+interface DoctorOptions {
+  readonly config: string;
+  readonly kind?: string;
+  readonly target: readonly string[];
+  readonly principal: readonly string[];
+}
+
+const collect = (value: string, before: readonly string[]): string[] => [...before, value];
+
+const usage = (message: string): AppError<CliErrorCode> => new AppError('ERR_CLI_USAGE', message);
+
+const targetsOf = (given: readonly string[]): Map<string, HostPort> =>
+  new Map(
+    given.map((text) => {
+      const [, name, target] = /^([a-z0-9-]{1,63})=(.+)$/.exec(text) ?? [];
+      if (name === undefined || target === undefined)
+        throw usage(`--target is NAME=HOST:PORT, not ${JSON.stringify(text.slice(0, 80))}`);
+      return [name, parseHostPort(target)];
+    }),
+  );
+
+const newestMigration = async (): Promise<string | undefined> => {
+  const { migrationDirectory } = await import('../deploy/database.ts');
+  return readdirSync(migrationDirectory('audit'))
+    .filter((name) => /^\d{4}_.*\.sql$/.test(name))
+    .map((name) => name.replace(/\.sql$/, ''))
+    .sort()
+    .at(-1);
+};
+
+const planOf = async (kind: ProcessKind, file: string, hints: DoctorHints): Promise<Plan> => {
+  switch (kind) {
+    case 'agent': {
+      const { agentConfigSchema } = await import('../../agent/index.ts');
+      return agentPlan(await readConfig(file, agentConfigSchema), systemClock, hints);
+    }
+    case 'gateway': {
+      const { gatewayConfigSchema } = await import('../../gateway/index.ts');
+      const { gatewayPlan } = await import('./of-gateway.ts');
+      return gatewayPlan(await readConfig(file, gatewayConfigSchema), systemClock);
+    }
+    case 'relay': {
+      const { relayConfigSchema } = await import('../../relay/index.ts');
+      const { relayPlan } = await import('./of-relay.ts');
+      return relayPlan(await readConfig(file, relayConfigSchema), systemClock, hints);
+    }
+  }
+};
+
+/** 1 when something is wrong; 3 when nothing is but that somebody does not answer. */
+export const doctorExit = (lines: readonly Line[]): ExitCode => {
+  const failed = lines.filter(({ state }) => state === 'fail');
+  if (failed.length === 0) return EXIT.ok;
+  return failed.every(({ isOutOfReach }) => isOutOfReach === true) ? EXIT.unreachable : EXIT.notSo;
+};
+
+const WORD_WIDTH = 4;
+
+const show = (output: Output, { state, check, subject, detail, remedy }: Line): void => {
+  output.line(`${state.padEnd(WORD_WIDTH)}  ${check} ${subject}: ${detail}`);
+  if (remedy !== undefined) output.line(`${' '.repeat(WORD_WIDTH)}  → ${remedy}`);
+};
+
+const count = (lines: readonly Line[], state: LineState): number =>
+  lines.filter((line) => line.state === state).length;
+
+/** The kind of a configuration that is valid; every problem is shown otherwise. */
+const checked = async (options: DoctorOptions, output: Output): Promise<ProcessKind | undefined> => {
+  const wanted = (['relay', 'agent', 'gateway'] as const).find((known) => known === options.kind);
+  if (options.kind !== undefined && wanted === undefined)
+    throw usage(`--kind is relay, agent or gateway, not ${JSON.stringify(options.kind)}`);
+  const { kind, problems } = await checkConfig(options.config, wanted);
+  if (kind === 'managed')
+    throw usage(
+      `${options.config} is managed settings, which have no environment: \`sallyport check -c\` checks them`,
+    );
+  if (problems.length === 0) return kind;
+  output.document({ ok: false, kind, file: options.config, problems, checks: [] });
+  for (const problem of problems) output.line(formatProblem(problem));
+  output.line(`${counted(problems.length, 'problem')} in ${options.config} (read as ${configName(kind)})`);
+  output.exitWith(EXIT.usage);
+  return undefined;
+};
+
+const examine = async (options: DoctorOptions, output: Output): Promise<void> => {
+  const kind = await checked(options, output);
+  if (kind === undefined) return;
+  const hints = {
+    targets: targetsOf(options.target),
+    principals: options.principal,
+    newestAudit: await newestMigration(),
+  };
+  output.line(`pass  configuration ${options.config}: ${configName(kind)} without a problem`);
+  const plan = await planOf(kind, options.config, hints);
+  try {
+    const waiting = new Set(plan.checks);
+    const tell = (): void => {
+      const [next] = waiting;
+      output.progress(
+        next &&
+          `${String(waiting.size)} of ${String(plan.checks.length)} checks left: ${next.check} ${next.subject}`,
+      );
+    };
+    tell();
+    const lines = (
+      await Promise.all(
+        plan.checks.map(async (one) => {
+          const made = await runCheck(one, systemClock);
+          waiting.delete(one);
+          tell();
+          return made;
+        }),
+      )
+    ).flat();
+    output.progress(undefined);
+    const code = doctorExit(lines);
+    output.document({
+      ok: code === EXIT.ok,
+      kind,
+      file: options.config,
+      checks: lines.map(({ check, subject, state, detail, remedy }) => ({
+        check,
+        subject,
+        state,
+        detail,
+        remedy: remedy ?? null,
+      })),
+    });
+    for (const line of lines) show(output, line);
+    output.line(
+      `${counted(count(lines, 'fail'), 'failure')}, ${counted(count(lines, 'warn'), 'warning')}, ${String(count(lines, 'pass') + 1)} passed, ${String(count(lines, 'skip'))} not looked at`,
+    );
+    output.exitWith(code);
+  } finally {
+    await plan.close();
+  }
+};
+
+export const doctorCommand = (program: Command): void => {
+  program
+    .command('doctor')
+    .summary('check the environment of a configuration, each line with its remedy')
+    .description(
+      'Checks relay.yaml, agent.yaml or gateway.yaml as `check` does, and then what is around it: names, ports, proxy, TLS, ' +
+        'revocation, clock, state directory, databases, bundle; for an agent also each target and what policy says of it. ' +
+        'Reads only, and changes nothing. Connects to: the relays, the CRL servers of their certificates, the databases of the ' +
+        'configuration, for an agent the targets, and the status listener of the process, if it runs. ' +
+        'Exits 0 when nothing fails (warnings do not count), 1 when something does, 2 when the configuration is wrong, ' +
+        '3 when all that fails is that somebody does not answer.',
+    )
+    .requiredOption('-c, --config <file>', 'the configuration')
+    .option('--kind <process>', 'relay, agent or gateway; default: told by its keys')
+    .option(
+      '--target <name=host:port>',
+      'of an agent that does not run: where a connection leads; again for more',
+      collect,
+      [],
+    )
+    .option('--principal <name>', 'ask policy for streams of this auth-rule too; again for more', collect, [])
+    .action(async (options: DoctorOptions, command: Command) => {
+      await examine(options, outputOf(command));
+    });
+};

@@ -1,0 +1,53 @@
+"""The event types with their OCSF class, activity and severity, and the action and disposition that they have."""
+
+_MODIFIED = ("modified", "logged")
+_OBSERVED = ("observed", "logged")
+_DENIED = ("denied", "blocked")
+_ERROR = ("observed", "error")
+
+EVENT_TYPES: dict[str, tuple[int, int, int, tuple[str, str]]] = {
+    "agent.started": (6002, 3, 1, _OBSERVED),
+    "agent.stopped": (6002, 4, 1, _OBSERVED),
+    "agent.clock_step": (6002, 99, 3, _OBSERVED),
+    "link.opened": (4001, 1, 1, _OBSERVED),
+    "link.closed": (4001, 2, 1, _OBSERVED),
+    "link.refused": (4001, 5, 2, _DENIED),
+    "publish.decision": (3005, 1, 1, _OBSERVED),
+    "unpublish": (3005, 2, 1, _OBSERVED),
+    "stream.decision": (4001, 1, 1, _OBSERVED),
+    "stream.close": (4001, 2, 1, _OBSERVED),
+    "stream.refused": (4001, 5, 2, _DENIED),
+    "stream.resumed": (4001, 99, 1, _OBSERVED),
+    "auth.failed": (3002, 1, 3, _DENIED),
+    "login.opened": (3002, 1, 1, _OBSERVED),
+    "login.renewed": (3002, 99, 1, _OBSERVED),
+    "login.closed": (3002, 2, 1, _OBSERVED),
+    "key.created": (3001, 1, 1, _MODIFIED),
+    "key.rotated": (3001, 99, 2, _MODIFIED),
+    "key.disclosed": (3001, 99, 3, _OBSERVED),
+    "key.revoked": (3001, 5, 3, _MODIFIED),
+    "revocation.enforced": (3001, 5, 2, _MODIFIED),
+    "auth_rule.changed": (3005, 99, 2, _MODIFIED),
+    "connection.created": (6003, 1, 1, _MODIFIED),
+    "connection.changed": (6003, 3, 2, _MODIFIED),
+    "connection.deleted": (6003, 4, 2, _MODIFIED),
+    "enrolment.created": (3001, 1, 1, _MODIFIED),
+    "enrolment.used": (3001, 2, 2, _MODIFIED),
+    "enrolment.refused": (3001, 99, 3, _DENIED),
+    "identity.revoked": (3001, 5, 3, _MODIFIED),
+    "bundle.activated": (5019, 1, 2, _MODIFIED),
+    "bundle.held": (5019, 99, 3, _OBSERVED),
+    "bundle.rejected": (5019, 99, 4, _DENIED),
+    "policy.shadow": (3005, 99, 1, _OBSERVED),
+    "policy.error": (3005, 99, 4, _ERROR),
+    "managed.changed": (5019, 1, 3, _MODIFIED),
+    "managed.refused": (5019, 99, 4, _DENIED),
+    "audit.gap": (6002, 99, 4, _ERROR),
+    "audit.chain_break": (6002, 99, 3, _ERROR),
+    "audit.heartbeat": (6002, 99, 1, _OBSERVED),
+    "audit.retained": (6003, 4, 3, _MODIFIED),
+    "audit.exported": (6003, 2, 2, _OBSERVED),
+    "signer.added": (3001, 1, 3, _MODIFIED),
+    "signer.rotated": (3001, 99, 3, _MODIFIED),
+    "admin.action": (6003, 99, 2, _MODIFIED),
+}
