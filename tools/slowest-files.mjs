@@ -8,7 +8,8 @@ const SHOWN = 25;
 export default async function* slowestFiles(source) {
   const seconds = new Map();
   for await (const { type, data } of source) {
-    if ((type !== 'test:pass' && type !== 'test:fail') || data.nesting !== 0 || data.file === undefined) continue;
+    if ((type !== 'test:pass' && type !== 'test:fail') || data.nesting !== 0 || data.file === undefined)
+      continue;
     const name = join(basename(dirname(data.file)), basename(data.file));
     seconds.set(name, (seconds.get(name) ?? 0) + data.details.duration_ms / 1000);
   }

@@ -1,75 +1,30 @@
 import assert from 'node:assert/strict';
-import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { once } from 'node:events';
-import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import pg from 'pg';
-import { createAuthority, createServerCertificate, systemClock } from '../../src/runtime/index.ts';
 import { startBackground } from '../support/background.ts';
 import { findProgram, runCommand, sallyport, sallyportProgram } from '../support/command.ts';
 import { createDeployment, type Settings } from '../support/deployment.ts';
 import { startDns } from '../support/dns-server.ts';
+import { createPrivateNetwork } from '../support/private-network.ts';
 import { eventually } from '../support/eventually.ts';
 import { freePort } from '../support/free-port.ts';
-import { InstalledPostgres } from '../support/installed-postgres.ts';
 import { dial, readToEnd } from '../support/sockets.ts';
-import { temporaryDirectory } from '../support/temporary.ts';
+import {
+  startTlsPostgres,
+  TLS_POSTGRES_PASSWORD as PASSWORD,
+  TLS_POSTGRES_USER as USER,
+} from '../support/tls-postgres.ts';
 
 // What transparent-names.test.ts runs on a machine of its own.
 
 const DB01 = 'db01.corp.example';
 const DB02 = 'db02.corp.example';
-const USER = 'postgres';
-const PASSWORD = 'test-only-password';
 const WEB_PORT = 443;
 
 const HOSTS = readFileSync('/etc/hosts', 'latin1');
-
-/** Debian's PostgreSQL with TLS, at both addresses of the private network. */
-const startDatabase = async (t: TestContext, port: number): Promise<{ caFile: string }> => {
-  const directory = temporaryDirectory(t, 'tls');
-  const authority = await createAuthority('test authority', systemClock);
-  const { certPem, keyPem } = await createServerCertificate(authority, [DB01, DB02], systemClock);
-  const file = (name: string, text: string, mode: number): string => {
-    const path = join(directory, name);
-    writeFileSync(path, text, { mode });
-    return path;
-  };
-  const databaseDir = join(directory, 'data');
-  mkdirSync(databaseDir);
-  const [release = ''] = readdirSync('/usr/lib/postgresql').sort().reverse();
-  const cert = file('server.pem', certPem, 0o644);
-  const key = file('server.key', keyPem, 0o600);
-  const lines: string[] = [];
-  const server = new InstalledPostgres(join('/usr/lib/postgresql', release, 'bin'), {
-    databaseDir,
-    port,
-    user: USER,
-    password: PASSWORD,
-    initdbFlags: ['--no-sync', '--encoding=UTF8', '--locale=C.UTF-8'],
-    postgresFlags: [
-      `-clisten_addresses=10.77.0.1,10.77.0.2`,
-      `-cunix_socket_directories=${databaseDir}`,
-      '-cfsync=off',
-      '-cssl=on',
-      `-cssl_cert_file=${cert}`,
-      `-cssl_key_file=${key}`,
-    ],
-    onLog: (line) => lines.push(line),
-  });
-  await server.initialise();
-  const { uid, gid } = statSync(databaseDir);
-  chownSync(key, uid, gid);
-  const access = join(databaseDir, 'pg_hba.conf');
-  writeFileSync(access, 'hostssl all all 10.77.0.0/16 scram-sha-256\n');
-  chmodSync(access, 0o644);
-  await server.start().catch((error: unknown) => {
-    throw new Error(lines.join(''), { cause: error });
-  });
-  t.after(() => server.stop());
-  return { caFile: file('ca.pem', authority.certPem, 0o644) };
-};
 
 const startEcho = async (t: TestContext, host: string, port: number): Promise<void> => {
   const server = createServer({ allowHalfOpen: true }, (socket) => {
@@ -90,7 +45,10 @@ test('everything on one machine', async (t) => {
   const port = await freePort();
   const echoPort = await freePort();
   const dns = await startDns(t, { [DB01]: ['10.77.0.1', '2001:db8::5'], [DB02]: ['10.77.0.2'] }, 53);
-  const { caFile } = await startDatabase(t, port);
+  const network = await createPrivateNetwork(t);
+  const { caFile } = network;
+  const addresses = [DB01, DB02].map((host) => network.addressOf(host));
+  await startTlsPostgres(t, { addresses, port, ...(await network.certificate(DB01, DB02)) });
   await startEcho(t, '10.77.0.1', echoPort);
   await startEcho(t, '10.77.0.2', WEB_PORT);
   const targets: Readonly<Record<string, string>> = {

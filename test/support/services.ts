@@ -13,9 +13,17 @@ const program = (name: string): string => {
   return found;
 };
 
-/** A real MariaDB on loopback with one user; its data goes away with the test. */
+export interface MariadbOptions {
+  readonly address: string;
+  readonly port: number;
+  /** TLS then, for who asks for it. */
+  readonly tls?: { readonly certFile: string; readonly keyFile: string };
+}
+
+/** A real MariaDB with one user, by default on loopback; its data goes away with the test. */
 export const startMariadb = async (
   t: Closer,
+  options?: MariadbOptions,
 ): Promise<{ port: number; user: string; password: string; database: string }> => {
   const directory = temporaryDirectory(t, 'mariadb');
   const data = join(directory, 'data');
@@ -24,7 +32,8 @@ export const startMariadb = async (
   if (root) {
     const id = (flag: string): number =>
       Number(execFileSync('id', [flag, 'mysql'], { encoding: 'utf8' }).trim());
-    for (const path of [directory, data]) chownSync(path, id('-u'), id('-g'));
+    for (const path of [directory, data, ...(options?.tls === undefined ? [] : [options.tls.keyFile])])
+      chownSync(path, id('-u'), id('-g'));
   }
   const asUser = root ? ['--user=mysql'] : [];
   const initFile = join(directory, 'init.sql');
@@ -33,8 +42,8 @@ export const startMariadb = async (
     initFile,
     [
       `create database ${account.database};`,
-      `create user '${account.user}'@'127.0.0.1' identified by '${account.password}';`,
-      `grant all on ${account.database}.* to '${account.user}'@'127.0.0.1';`,
+      `create user '${account.user}'@'%' identified by '${account.password}';`,
+      `grant all on ${account.database}.* to '${account.user}'@'%';`,
       '',
     ].join('\n'),
     { mode: 0o644 },
@@ -50,12 +59,15 @@ export const startMariadb = async (
     ],
     { stdio: 'pipe' },
   );
-  const port = await freePort();
+  const port = options?.port ?? (await freePort());
   const server = startBackground(t, program('mariadbd'), [
     '--no-defaults',
     `--datadir=${data}`,
     `--port=${port}`,
-    '--bind-address=127.0.0.1',
+    `--bind-address=${options?.address ?? '127.0.0.1'}`,
+    ...(options?.tls === undefined
+      ? []
+      : [`--ssl-cert=${options.tls.certFile}`, `--ssl-key=${options.tls.keyFile}`]),
     '--skip-name-resolve',
     `--socket=${join(directory, 'socket')}`,
     `--pid-file=${join(directory, 'pid')}`,
@@ -90,12 +102,22 @@ interface Nginx {
   readonly caFile: string;
 }
 
-/** A real nginx over HTTP and HTTPS, with these lines in its `server`. */
-const runNginx = async (t: Closer, lines: string): Promise<Nginx> => {
+/** Where an nginx listens, and what it shows. */
+export interface NginxOptions {
+  readonly address: string;
+  readonly httpPort: number;
+  readonly httpsPort: number;
+  readonly certFile: string;
+  readonly keyFile: string;
+}
+
+/** A real nginx over HTTP and HTTPS with HTTP/2, with these lines in its `server`. */
+const runNginx = async (t: Closer, lines: string, options?: NginxOptions): Promise<Nginx> => {
   const directory = temporaryDirectory(t, 'nginx');
-  const { certFile, keyFile } = selfSigned(t);
-  const httpPort = await freePort();
-  const httpsPort = await freePort();
+  const address = options?.address ?? '127.0.0.1';
+  const { certFile, keyFile } = options ?? selfSigned(t);
+  const httpPort = options?.httpPort ?? (await freePort());
+  const httpsPort = options?.httpsPort ?? (await freePort());
   const configFile = join(directory, 'nginx.conf');
   writeFileSync(
     configFile,
@@ -113,8 +135,8 @@ http {
   uwsgi_temp_path ${directory}/uwsgi;
   scgi_temp_path ${directory}/scgi;
   server {
-    listen 127.0.0.1:${httpPort};
-    listen 127.0.0.1:${httpsPort} ssl;
+    listen ${address}:${httpPort};
+    listen ${address}:${httpsPort} ssl http2;
     ssl_certificate ${certFile};
     ssl_certificate_key ${keyFile};
 ${lines}
@@ -203,13 +225,14 @@ listen control
 };
 
 /** A real nginx with one page over HTTP and HTTPS, which tells the number of the request on its connection. */
-export const startNginx = (t: Closer): Promise<Nginx> =>
+export const startNginx = (t: Closer, options?: NginxOptions): Promise<Nginx> =>
   runNginx(
     t,
     `location / {
       default_type text/plain;
       return 200 "request $connection_requests on this connection\\n";
     }`,
+    options,
   );
 
 /** A real nginx that serves the files of a directory as they are. */
