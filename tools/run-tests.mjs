@@ -67,7 +67,7 @@ process.on('exit', () => {
 /** Two files a core: most of them wait for processes that they started. */
 const CONCURRENCY = `--test-concurrency=${availableParallelism() * 2}`;
 
-const REPORTERS = ['spec', join(root, 'tools/slowest-files.mjs')].flatMap((reporter) => [
+const REPORTERS = ['spec', join(root, 'tools/test-files.mjs')].flatMap((reporter) => [
   `--test-reporter=${reporter}`,
   '--test-reporter-destination=stdout',
 ]);

@@ -14,6 +14,7 @@ import type { PublicationStatus } from './publication.ts';
 import { nextStepOf, type RefusedKey } from './refused-keys.ts';
 import type { ShadowStatus } from './shadow.ts';
 import type { ReporterStatus } from './status-reporter.ts';
+import type { TargetHealthStatus } from './target-health.ts';
 
 export interface AgentView {
   readonly version: string;
@@ -26,6 +27,7 @@ export interface AgentView {
   readonly logins: readonly LoginState[];
   readonly carriers: readonly CarrierStatus[];
   readonly publications: readonly PublicationStatus[];
+  readonly targets: readonly TargetHealthStatus[];
   readonly refusedKeys: readonly RefusedKey[];
   readonly links: readonly AgentLink[];
   readonly streams: number;
@@ -218,6 +220,7 @@ export const agentStatus = (view: AgentView): object => ({
   certificates: revocationView(view.revocation),
   carriers: view.carriers,
   connections: view.publications,
+  targets: view.targets,
   refused_keys: view.refusedKeys.map((key) => ({
     connection: key.connection ?? null,
     node: key.node,

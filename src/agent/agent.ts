@@ -69,10 +69,13 @@ import {
   openLimits,
   openPolicy,
   openPolicyStore,
+  probeIntervalsMs,
   reloaded,
   slotLimits,
 } from './settings.ts';
 import { SlotTable } from './slots.ts';
+import { TargetHealth } from './target-health.ts';
+import { TargetProber } from './target-prober.ts';
 import { Turns } from './turns.ts';
 
 /** What a process is given; the optional parts are replaced by tests that inject faults. */
@@ -130,6 +133,9 @@ class Agent implements AgentProcess {
   readonly #failures: FailureLog;
   readonly #revocations: RevocationSet;
   readonly #rechecker: Rechecker;
+  readonly #targets: TargetHealth;
+  readonly #prober: TargetProber;
+  #probeIntervals: ReadonlyMap<string, number>;
   readonly #publisher: Publisher;
   readonly #revocation: ServerRevocation;
   readonly #carriers: CarrierBook;
@@ -196,6 +202,12 @@ class Agent implements AgentProcess {
       },
       creditStalls: () => this.#connector.links.reduce((sum, link) => sum + link.stats().creditStalls, 0),
       decisionQueue: () => this.#policy.pendingCount,
+      targets: () =>
+        this.#targets
+          .status(this.#connector.connections)
+          .flatMap(({ connection, state }) =>
+            state === 'unknown' ? [] : [{ connection, count: Number(state === 'reachable') }],
+          ),
       isBundleHeld: () => host.status().held !== undefined,
       shadowState: () => this.#intake.shadowStatus().state,
       bundleAgeMs: () => host.status().freshness.ageMs,
@@ -258,6 +270,27 @@ class Agent implements AgentProcess {
       onOffered: (node, handle) => this.#connector.keys.onOffered(node, handle),
       onDecided: (decided) => this.#intake.saw(decided),
     });
+    const connect = deps.connect ?? connectTcp;
+    this.#targets = new TargetHealth(clock, logger);
+    this.#probeIntervals = probeIntervalsMs(config);
+    this.#prober = new TargetProber({
+      clock,
+      wheel: this.#wheel,
+      logger,
+      resolver,
+      connect,
+      health: this.#targets,
+      intervalsMs: () => this.#probeIntervals,
+      published: () => this.#publisher.published(),
+      isBarred: () =>
+        this.#barred() !== undefined ||
+        this.#barredByManaged() !== undefined ||
+        host.status().freshness.isStale,
+      connectTimeoutMs: () => openLimits(this.#config).connectTimeoutMs,
+      guard: () => this.#guard.settings,
+      managed: () => managed.settings,
+      onProbed: (result) => metrics.targetProbes.inc({ result }),
+    });
     this.#opener = new Opener({
       agentName: config.name,
       clock,
@@ -269,8 +302,9 @@ class Agent implements AgentProcess {
       keeper,
       policy: this.#policy,
       audit,
-      connect: deps.connect ?? connectTcp,
+      connect,
       failures: this.#failures,
+      targets: this.#targets,
       metrics,
       denials: new DenialGate(clock),
       limits: () => openLimits(this.#config),
@@ -435,6 +469,7 @@ class Agent implements AgentProcess {
     for (const { handle, next } of keys ?? []) this.#connector.keys.change(handle, next);
     this.#agentInput.labels = taken.labels;
     this.#slots.setLimits(slotLimits(this.#config));
+    this.#probeIntervals = probeIntervalsMs(this.#config);
     await this.#forgetAsAsked();
     await this.#managed.reload();
     await this.#applyPolicy();
@@ -487,6 +522,7 @@ class Agent implements AgentProcess {
     this.#draining ??= 'agent_shutdown';
     const { clock, logger } = this.#deps;
     this.#publisher.close();
+    this.#prober.close();
     await this.#managed.close();
     this.#streams.cut('agent_shutdown', () => true);
     await this.#connector.close();
@@ -516,6 +552,12 @@ class Agent implements AgentProcess {
   /** Why nothing new is served. Other agents may have room for what this one cannot keep. */
   #barred(): CloseReason | undefined {
     return this.#draining ?? (this.#revocations.isFull ? 'overloaded' : undefined);
+  }
+
+  /** Why managed settings let nothing be served. */
+  #barredByManaged(): string | undefined {
+    const { settings } = this.#managed;
+    return settings.barsAll() ?? settings.barsPolicy(this.#policy.inUse('open'));
   }
 
   #subject(): { namespace: string; agent: string } {
@@ -549,6 +591,7 @@ class Agent implements AgentProcess {
       logins: this.#connector.states(),
       carriers: this.#carriers.status(),
       publications: this.#publisher.status(),
+      targets: this.#targets.status(this.#connector.connections),
       refusedKeys: this.#connector.refusedKeys(),
       revocation: this.#revocation,
       links: this.#connector.links,
@@ -560,8 +603,7 @@ class Agent implements AgentProcess {
       shadow: this.#intake.shadowStatus(),
       managed: {
         ...this.#managed.status(),
-        bars:
-          this.#managed.settings.barsAll() ?? this.#managed.settings.barsPolicy(this.#policy.inUse('open')),
+        bars: this.#barredByManaged(),
         awaitingRestart: awaitingRestart(this.#managed.settings, this.#governed),
       },
       isAuditAvailable: this.#audit.available(),

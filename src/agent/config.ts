@@ -41,6 +41,10 @@ const PERCENT = 100;
 /** operations.md, When the audit database is away. */
 const DEFAULT_SHARE_FROM_PERCENT = 75;
 
+/** Between two probes of a target: what a server notices of them, and what is still news. */
+const MIN_PROBE_SECONDS = 5;
+const MAX_PROBE_SECONDS = 24 * 60 * 60;
+
 const port = z.int().min(1).max(MAX_PORT);
 const name = z.string().regex(NAME, 'lower-case letters, digits and dashes, at most 63');
 const seconds = z.number().positive();
@@ -67,6 +71,8 @@ const connectionSchema = z.strictObject({
   connection_string: z.string().min(1),
   /** Pins the target: whatever the relay says, only this `host:port` is published. */
   target: z.string().optional(),
+  /** Its target is connected to, and the connection closed, when no stream was for this long; absent: never. */
+  probe_seconds: z.number().min(MIN_PROBE_SECONDS).max(MAX_PROBE_SECONDS).optional(),
 });
 
 /** What it is asked with is in files, never in the address. */

@@ -18,6 +18,8 @@ export interface AgentGauges {
   decisionQueue(): number;
   /** Whether an activation waits to be confirmed. */
   isBundleHeld(): boolean;
+  /** Targets that somebody has dialled: 1 reachable, 0 not. */
+  targets(): { readonly connection: string; readonly count: number }[];
   shadowState(): ShadowStatus['state'];
   /** Since the source of the bundle confirmed it; undefined for a file. */
   bundleAgeMs(): number | undefined;
@@ -104,6 +106,12 @@ export const agentMetrics = (registry: Registry, gauges: AgentGauges) => {
     'Events beside decisions that could not be kept since the start.',
     () => gauges.audit().noteFailures,
   );
+  byState(
+    'sallyport_target_reachable',
+    '1 when the latest dial of a target came to a connection, 0 when not; none before the first.',
+    ['connection'],
+    () => gauges.targets(),
+  );
   gauge('sallyport_credit_stalls', 'Times a stream ran out of credit, over live links.', () =>
     gauges.creditStalls(),
   );
@@ -170,6 +178,12 @@ export const agentMetrics = (registry: Registry, gauges: AgentGauges) => {
     shadowDecisions: new Counter({
       name: 'sallyport_shadow_decisions_total',
       help: 'Decisions looked at by the shadow bundle, by what it said of them.',
+      labelNames: ['result'],
+      registers,
+    }),
+    targetProbes: new Counter({
+      name: 'sallyport_target_probes_total',
+      help: 'Targets dialled without a stream, by result.',
       labelNames: ['result'],
       registers,
     }),

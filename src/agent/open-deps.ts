@@ -11,6 +11,7 @@ import type { AgentMetrics } from './metrics.ts';
 import type { PolicyPort } from './policy-port.ts';
 import type { Resolver } from './resolver.ts';
 import type { SlotTable } from './slots.ts';
+import type { TargetHealth } from './target-health.ts';
 
 export interface OpenLimits {
   /** From OPEN to ACCEPT. */
@@ -33,6 +34,8 @@ export interface OpenDeps {
   readonly audit: Pick<AuditLog, 'record' | 'note'>;
   readonly connect: Connect;
   readonly failures: FailureLog;
+  /** Told what each dial comes to. */
+  readonly targets: Pick<TargetHealth, 'reached' | 'failed'>;
   readonly metrics: AgentMetrics;
   readonly denials: DenialGate;
   readonly limits: () => OpenLimits;

@@ -1,9 +1,9 @@
 import type { Subject } from '../audit/index.ts';
 import type { Decision } from '../policy/index.ts';
-import { guardAddress } from '../policy/index.ts';
 import type { IncomingOpen, StreamEnd } from '../protocol/index.ts';
 import { type CloseReason, messageOf, MOVABLE_REASONS } from '../runtime/index.ts';
-import { Dial, type DialFailure } from './dialler.ts';
+import { dialRefusal } from './dial-refusal.ts';
+import { Dial } from './dialler.ts';
 import { closeEvent, decisionData } from './events.ts';
 import type { LiveStream } from './live-streams.ts';
 import type { OpenDeps } from './open-deps.ts';
@@ -83,12 +83,14 @@ export class Opener {
   }
 
   async #run(opening: Opening): Promise<void> {
-    const { resolver, policy, audit } = this.#deps;
+    const { resolver, policy, audit, targets } = this.#deps;
     const { link, slot, target } = opening;
     const resolution = resolver.known(target.host) ?? (await resolver.resolve(target.host));
     if (isOver(opening)) return;
     if (!resolution.ok) {
-      this.#end(opening, 'dns_failure', { detail: `${target.host}: ${resolution.detail}` });
+      const detail = `${target.host}: ${resolution.detail}`;
+      targets.failed(link.offer.connection, 'stream', 'dns_failure', detail);
+      this.#end(opening, 'dns_failure', { detail });
       return;
     }
     const base = streamInput(opening, resolution.addresses, slot.usage, this.#deps.now());
@@ -163,7 +165,7 @@ export class Opener {
   }
 
   #dial(opening: Opening, decision: Decision, decisionId: string, base: LiveStream['base']): void {
-    const { clock, streams, wheel, connect, limits, guard, managed } = this.#deps;
+    const { clock, streams, wheel, connect, limits, guard, managed, targets } = this.#deps;
     const { incoming, link, target } = opening;
     const live: LiveStream = {
       id: incoming.meta.id,
@@ -190,30 +192,26 @@ export class Opener {
       addresses: decision.allowed_addresses,
       port: target.port,
       connectTimeoutMs: limits().connectTimeoutMs,
-      refuse: (address: string): DialFailure | undefined => {
-        const verdict = guardAddress(address, target.port, guard());
-        if (!verdict.ok) {
-          return { reason: 'guard_denied', detail: `${address}: ${verdict.code} ${verdict.detail}` };
-        }
-        const barred = managed().barsTarget(target.host, target.port, address);
-        return barred && { reason: 'managed_denied', detail: `${address}: ${barred}` };
-      },
+      refuse: dialRefusal(guard, managed, target),
     };
     opening.dial = new Dial(plan, connect, wheel, {
       onConnected: (socket, address) => this.#accept(opening, live, socket, address),
-      onFailed: ({ reason, detail, isRefused }) =>
-        this.#end(opening, reason, { detail, decisionId, isDialRefused: isRefused === true }),
+      onFailed: ({ reason, detail, isRefused }) => {
+        targets.failed(link.offer.connection, 'stream', reason, detail);
+        this.#end(opening, reason, { detail, decisionId, isDialRefused: isRefused === true });
+      },
     });
     opening.dial.start();
   }
 
   #accept(opening: Opening, live: LiveStream, socket: Socket, address: string): void {
-    const { clock, keeper, metrics } = this.#deps;
+    const { clock, keeper, metrics, targets } = this.#deps;
+    const dialMs = clock.monotonicMs() - (opening.dialStartedMs ?? 0);
+    targets.reached(opening.link.offer.connection, 'stream', address, dialMs);
     if (isOver(opening)) {
       socket.destroy();
       return;
     }
-    const dialMs = clock.monotonicMs() - (opening.dialStartedMs ?? 0);
     opening.timer?.cancel();
     live.addresses = [address];
     try {

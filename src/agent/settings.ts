@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { sasCredential } from '../identity/index.ts';
 import { type AuditLog, checkpointsOf, openAuditLog, PolicyStore, sinksOf } from '../audit/index.ts';
 import { type BundleTrust, type OriginOptions, PolicyHost, verificationKey } from '../policy/index.ts';
 import { type Clock, type Logger, packageVersion } from '../runtime/index.ts';
@@ -25,6 +26,16 @@ export const openLimits = ({ limits }: AgentConfig): OpenLimits => ({
   openTimeoutMs: limits.open_timeout_seconds * SECOND_MS,
   connectTimeoutMs: limits.connect_timeout_seconds * SECOND_MS,
 });
+
+/** By connection: how long after the latest dial its target is probed. */
+export const probeIntervalsMs = ({ connections }: AgentConfig): ReadonlyMap<string, number> =>
+  new Map(
+    connections.flatMap(({ connection_string, probe_seconds: seconds }) => {
+      if (seconds === undefined) return [];
+      const { connection } = sasCredential(connection_string);
+      return connection === undefined ? [] : [[connection, seconds * SECOND_MS] as const];
+    }),
+  );
 
 export const drainMs = ({ limits }: AgentConfig): number => limits.drain_seconds * SECOND_MS;
 

@@ -23,6 +23,19 @@ const processSchema = z.object({
   ),
   links: z.array(linkSchema).default([]),
   connections: z.array(z.object({ links: z.array(linkSchema).default([]) })).default([]),
+  targets: z
+    .array(
+      z.object({
+        connection: z.string(),
+        state: z.string(),
+        since: z.string().nullable(),
+        checked_by: z.string().nullable(),
+        address: z.string().nullable(),
+        connect_ms: z.number().nullable(),
+        detail: z.string().nullable(),
+      }),
+    )
+    .default([]),
   managed: managedSchema.optional(),
   audit: z
     .object({
@@ -109,10 +122,23 @@ const policyLines = ({ held, rejected, grantsRejected }: NonNullable<ProcessStat
   ),
 ];
 
-/** Lines below a process: where it is logged in, over which carriers and ports, what decides, what the audit waits for. */
+/** What the latest dial of each target came to; those that nobody has dialled are not shown. */
+const targetLines = ({ targets }: ProcessStatus): string[] =>
+  targets
+    .filter(({ state }) => state !== 'unknown')
+    .map(({ connection, state, since, checked_by, address, connect_ms, detail }) => {
+      const found =
+        state === 'reachable'
+          ? `${address ?? ''} took the latest connection in ${String(connect_ms ?? 0)} ms`
+          : (detail ?? 'no reason told');
+      return `target of ${connection}: ${state} since ${since ?? 'unknown'}: ${found} (${checked_by ?? 'nobody'})`;
+    });
+
+/** Lines below a process: where it is logged in, over which carriers and ports, which targets answer, what decides, what the audit waits for. */
 export const processLines = (status: ProcessStatus): string[] => [
   `logins: ${status.logins.map(loginText).join(', ')}`,
   `links: ${linksText(status)}`,
+  ...targetLines(status),
   ...(status.policy === undefined
     ? []
     : [`bundle: ${bundleText(status.policy)}`, ...policyLines(status.policy)]),

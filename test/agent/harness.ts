@@ -12,6 +12,7 @@ import { Opener } from '../../src/agent/opener.ts';
 import type { PolicyPort } from '../../src/agent/policy-port.ts';
 import { type Lookup, Resolver } from '../../src/agent/resolver.ts';
 import { type SlotLimits, SlotTable } from '../../src/agent/slots.ts';
+import { TargetHealth } from '../../src/agent/target-health.ts';
 import type { StreamLink } from '../../src/agent/stream-link.ts';
 import type { AuditEventInput, Recorded } from '../../src/audit/index.ts';
 import {
@@ -136,6 +137,7 @@ export interface Harness {
   readonly streams: LiveStreams;
   readonly keeper: Keeper;
   readonly failures: FailureLog;
+  readonly targets: TargetHealth;
   readonly link: StreamLink & { barredBy: CloseReason | undefined; end(reason: CloseReason): void };
   readonly events: AuditEventInput[];
   readonly rechecks: LiveStream[];
@@ -193,6 +195,7 @@ export const makeHarness = (options: HarnessOptions = {}): Harness => {
   const trace = new Trace();
   const streams = new LiveStreams();
   const failures = new FailureLog();
+  const targets = new TargetHealth(clock, silentLogger);
   const events: AuditEventInput[] = [];
   const rechecks: LiveStream[] = [];
   const sockets: FakeSocket[] = [];
@@ -296,6 +299,7 @@ export const makeHarness = (options: HarnessOptions = {}): Harness => {
     },
     connect,
     failures,
+    targets,
     metrics: agentMetrics(new Registry(), {
       streams: () => 0,
       openings: () => 0,
@@ -304,6 +308,7 @@ export const makeHarness = (options: HarnessOptions = {}): Harness => {
       linkRttMs: () => undefined,
       creditStalls: () => 0,
       decisionQueue: () => 0,
+      targets: () => [],
       isBundleHeld: () => false,
       shadowState: () => 'off',
       bundleAgeMs: () => undefined,
@@ -325,6 +330,7 @@ export const makeHarness = (options: HarnessOptions = {}): Harness => {
     streams,
     keeper,
     failures,
+    targets,
     link,
     events,
     rechecks,

