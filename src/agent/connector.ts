@@ -371,6 +371,7 @@ export class Connector {
         offer,
         node: node.config,
         ca: this.#deps.ca,
+        revocation: this.#deps.revocation,
         carriers: this.#deps.carriers?.of(node.config.host),
         certificate,
         own,

@@ -301,6 +301,7 @@ export class Connector {
         offer,
         node: entry.config,
         ca: this.#deps.ca,
+        revocation: this.#deps.revocation,
         carriers: this.#deps.carriers?.of(entry.config.host),
         certificate,
         own,

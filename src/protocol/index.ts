@@ -71,7 +71,7 @@ export {
   TOKEN_PATTERN,
 } from './carrier/preamble.ts';
 export { acceptCarriers, LINK_PATH, TOKEN_HEADER } from './carrier/accept-web-socket.ts';
-export { type CarrierKind, controlPorts, linkCounts, portsOf } from './carrier/choice.ts';
+export { carrierChoices, type CarrierKind, controlPorts, linkCounts, portsOf } from './carrier/choice.ts';
 export { WebSocketCarrier } from './carrier/web-socket-carrier.ts';
 export { probe } from './carrier/probe.ts';
 export { CarrierBook } from './carrier/carrier-book.ts';

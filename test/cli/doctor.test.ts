@@ -60,10 +60,15 @@ const target = async (port: number, host = '127.0.0.1'): Promise<Line> => {
   return line;
 };
 
-const relayLines = (port: number, caFile: string, revocation: 'soft' | 'hard' = 'soft'): Promise<Line[]> =>
+const relayLines = (
+  port: number,
+  caFile: string,
+  revocation: 'soft' | 'hard' = 'soft',
+  webSocketPort?: number,
+): Promise<Line[]> =>
   linesOf(
     relayChecks({
-      relays: [{ host: 'localhost', control_port: port, data_ports: [port] }],
+      relays: [{ host: 'localhost', control_port: port, data_ports: [port], websocket_port: webSocketPort }],
       ca: readFileSync(caFile, 'utf8'),
       caFile,
       revocation,
@@ -296,4 +301,26 @@ test('a check that does not end is a failed line, and so is one that throws', as
     thrown.map(({ state, detail }) => [state, detail]),
     [['fail', 'boom']],
   );
+});
+
+test('the port of the WebSocket carrier is tried too, and is one that others stand in for', {
+  skip,
+}, async (t) => {
+  const port = await listening(
+    t,
+    createServer((socket) => socket.destroy()),
+  );
+  const webSocketPort = await freePort();
+  const { certFile } = selfSigned(t);
+  const ports = (lines: readonly Line[]): string[] =>
+    lines
+      .filter(({ check }) => check === 'port')
+      .map(({ subject, state, detail }) => `${subject} ${state} ${detail.replace(/:.*/, '')}`);
+  assert.deepEqual(ports(await relayLines(port, certFile, 'soft', webSocketPort)), [
+    `localhost:${port} pass control and data links`,
+    `localhost:${webSocketPort} warn data links in a WebSocket`,
+  ]);
+  assert.deepEqual(ports(await relayLines(port, certFile)), [
+    `localhost:${port} pass control and data links`,
+  ]);
 });

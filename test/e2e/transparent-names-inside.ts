@@ -86,10 +86,30 @@ test('everything on one machine', async (t) => {
     return JSON.parse(stdout) as T;
   };
 
+  const namesOf = async (): Promise<string[]> => {
+    const { stdout, stderr } = await sallyport(['doctor', '-c', gatewayFile, '--json']);
+    assert.notEqual(stdout, '', stderr);
+    const { checks } = JSON.parse(stdout) as {
+      checks: { check: string; state: string; detail: string; remedy: string | null }[];
+    };
+    return checks
+      .filter(({ check }) => check === 'names')
+      .map(({ state, detail, remedy }) => `${state}: ${detail}${remedy === null ? '' : ` → ${remedy}`}`);
+  };
+
   // ---- names ----
+  const [missing, direct01] = await namesOf();
+  assert.match(missing ?? '', /^fail: it has not the block .*\(absent\) → .*hosts apply/);
+  assert.match(direct01 ?? '', /^fail: db01\.corp\.example is 10\.77\.0\.1 .* without the tunnel/);
   const applied = await hosts<{ in_place: boolean; names: { name: string; address: string }[] }>('apply');
   assert.equal(applied.in_place, true, 'a mounted hosts file is written over');
   assert.equal(readFileSync('/etc/hosts', 'latin1').endsWith(HOSTS), true);
+  const shown = await namesOf();
+  assert.equal(shown.length, 4, shown.join('\n'));
+  assert.ok(
+    shown.every((line) => line.startsWith('pass: ')),
+    shown.join('\n'),
+  );
   const addressOf = (name: string): string => applied.names.find((row) => row.name === name)?.address ?? '';
   const sinkOf = (name: string): RegExp => new RegExp(`^fe80::7f4d:${name}$`);
   const askedBefore = dns.asked.length;

@@ -343,7 +343,7 @@ export const startRelayNode = async (
 };
 
 /** How a side comes to the node. */
-export type Way = Pick<Relay, 'config'> & { readonly carriers?: NodeLoginOptions['carriers'] };
+export type Way = Pick<Relay, 'config'> & Pick<NodeLoginOptions, 'carriers' | 'revocation'>;
 
 export const openSide = async (
   side: Side,
@@ -360,6 +360,7 @@ export const openSide = async (
     node: relay.config,
     ca: CA,
     carriers: relay.carriers,
+    revocation: relay.revocation,
     certificate,
     own: { ...own, namespace: NAMESPACE, build: 'test' },
     clock: systemClock,

@@ -3,11 +3,11 @@ import { once } from 'node:events';
 import { request } from 'node:https';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import { afterEach, test } from 'node:test';
-import { LINK_PATH, Session, TOKEN_HEADER } from '../../src/protocol/index.ts';
-import { systemClock } from '../../src/runtime/index.ts';
+import { LINK_PATH, ServerRevocation, Session, TOKEN_HEADER } from '../../src/protocol/index.ts';
+import { silentLogger, systemClock } from '../../src/runtime/index.ts';
 import { readToEnd } from '../support/sockets.ts';
 import { freePort } from '../support/free-port.ts';
-import { CA, openLink, type Relay, startEnds, startRelayNode } from './relay-fixture.ts';
+import { CA, openLink, openSide, type Relay, startEnds, startRelayNode } from './relay-fixture.ts';
 
 /** A relay whose TCP data port nobody listens at for the sides named. */
 const withoutTcp = async (relay: Relay): Promise<Pick<Relay, 'config'>> => ({
@@ -195,4 +195,40 @@ test('a token is good once and for its side, and everything else is refused by s
   const asGateway = { ...asAgent, 'sallyport-role': 'gateway', [TOKEN_HEADER]: offer.token };
   assert.equal(await code(asGateway), '101 ');
   assert.equal(await code(asGateway), '404 token_unknown', 'used');
+});
+
+test('a WebSocket tells its token to no node whose certificate may be revoked; TCP tells none', async () => {
+  const relay = await startRelayNode();
+  const ends = await startEnds(relay);
+  // The node's certificate names no list: under `hard` that is too little.
+  const revocation = new ServerRevocation({
+    mode: 'hard',
+    stateDir: undefined,
+    clock: systemClock,
+    logger: silentLogger,
+  });
+  const ask = () =>
+    ends.gateway.login.requestLink({
+      cred: ends.cred,
+      connection: 'db',
+      spki: ends.gatewayCertificate.spki,
+      exclude: [],
+    });
+  const offer = await ask();
+  assert.ok(!('refused' in offer));
+  const own = { name: 'gateway-1', instance: ends.gateway.instance };
+  const webSocket = { ...(await withoutTcp(relay)), revocation };
+  await assert.rejects(openSide('gateway', webSocket, offer, ends.gatewayCertificate, own), (error: Error) =>
+    /ERR_CERTIFICATE_REVOCATION_UNKNOWN|names no CRL|no list/.test(`${String(error)} ${String(error.cause)}`),
+  );
+  // The token was not used up.
+  const agentOffer = await ends.agent.until('onOffer', ({ link_id }) => link_id === offer.link_id);
+  const [peer] = await Promise.all([
+    openSide('gateway', { ...relay, revocation }, offer, ends.gatewayCertificate, own),
+    openSide('agent', relay, agentOffer, ends.agentCertificate, {
+      name: 'agent-1',
+      instance: ends.agent.instance,
+    }),
+  ]);
+  assert.equal(peer.carrier, 'tcp');
 });

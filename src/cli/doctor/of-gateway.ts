@@ -8,6 +8,7 @@ import { checkOf } from './line.ts';
 import { directoryCheck, kernelCheck, listenerCheck, processCheck } from './machine-checks.ts';
 import type { Plan } from './of-agent.ts';
 import { configuredProxy } from '../../protocol/index.ts';
+import { namesChecks } from './names-checks.ts';
 import { proxyCheck, relayChecks } from './relay-checks.ts';
 
 /** What is checked for gateway.yaml. */
@@ -54,6 +55,7 @@ export const gatewayPlan = async (config: GatewayConfig, clock: Clock): Promise<
       ...config.connections.flatMap(({ name, listen }) =>
         listen === undefined ? [] : [listenerCheck(name, listen, isRunning)],
       ),
+      ...namesChecks(config, clock),
       kernelCheck(),
     ],
     close: () => Promise.resolve(),

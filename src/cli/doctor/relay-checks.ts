@@ -4,6 +4,7 @@ import { networkInterfaces } from 'node:os';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { request } from 'node:https';
 import {
+  carrierChoices,
   chainOf,
   dial,
   handshakeOf,
@@ -344,6 +345,8 @@ export const relayChecks = (access: RelayAccess): Check[] =>
     const uses = new Map<number, string>();
     for (const port of controlPorts) uses.set(port, 'control links');
     for (const port of data) uses.set(port, uses.has(port) ? 'control and data links' : 'data links');
+    for (const { kind, port } of carrierChoices(node))
+      if (kind === 'websocket' && !uses.has(port)) uses.set(port, 'data links in a WebSocket');
     const isNeeded = (port: number): boolean =>
       (controlPorts.length === 1 && controlPorts[0] === port) || (data.length === 1 && data[0] === port);
     return [

@@ -1,5 +1,6 @@
 import { AppError, type Clock, type ResettableStream } from '../../runtime/index.ts';
 import { LINK_PATH, TOKEN_HEADER } from './accept-web-socket.ts';
+import type { ServerRevocation } from '../certificate/server-revocation.ts';
 import type { CarrierChoice } from './choice.ts';
 import { type CarrierErrorCode, dial } from './dial.ts';
 import { openWebSocket } from './open-web-socket.ts';
@@ -27,6 +28,8 @@ export interface OpenCarrierOptions {
   readonly side: 'gateway' | 'agent';
   readonly token: string;
   readonly ca: string | undefined;
+  /** Asked about the node's certificate before the token is told to it. */
+  readonly revocation: ServerRevocation | undefined;
   readonly clock: Clock;
   readonly signal: AbortSignal | undefined;
   readonly proxies: ProxyFor | undefined;
@@ -35,10 +38,10 @@ export interface OpenCarrierOptions {
 /**
  * Brings a carrier to the node. Over TCP nothing is sent yet; in the handshake of the WebSocket the token is.
  *
- * @throws AppError ERR_CARRIER_DIAL, ERR_CARRIER_PROXY
+ * @throws AppError ERR_CARRIER_DIAL, ERR_CARRIER_PROXY, ERR_CERTIFICATE_REVOKED, ERR_CERTIFICATE_REVOCATION_UNKNOWN
  */
 export const openCarrier = async (options: OpenCarrierOptions): Promise<OpenCarrier> => {
-  const { host, choice, side, token, ca, clock, signal, proxies } = options;
+  const { host, choice, side, token, ca, revocation, clock, signal, proxies } = options;
   const { port } = choice;
   if (choice.kind === 'tcp') {
     const socket = await dial(host, port, { clock, signal, proxies });
@@ -58,6 +61,7 @@ export const openCarrier = async (options: OpenCarrierOptions): Promise<OpenCarr
     headers: { [ROLE_HEADER]: side, [TOKEN_HEADER]: token },
     maxMessageBytes: MAX_CARRIER_MESSAGE_BYTES,
     ca,
+    revocation,
     clock,
     signal,
     proxies,

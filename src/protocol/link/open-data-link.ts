@@ -13,6 +13,7 @@ import { carrierChoices } from '../carrier/choice.ts';
 import type { NodeCarriers } from '../carrier/node-carriers.ts';
 import { type OpenCarrier, openCarrier } from '../carrier/open-carrier.ts';
 import { LINK_PROTOCOL, linkPreamble, tokenProtocol } from '../carrier/preamble.ts';
+import type { ServerRevocation } from '../certificate/server-revocation.ts';
 import { SESSION_LIMITS } from '../session/constants.ts';
 import { encodeHello, HelloReader } from '../session/hello.ts';
 import type { Hello } from '../session/types.ts';
@@ -39,6 +40,8 @@ export interface DataLinkOptions {
   readonly node: RelayNodeConfig;
   /** PEM of the authorities that vouch for the node, for the WebSocket carrier; default: the system's. */
   readonly ca?: string | undefined;
+  /** Whether the node's certificate is revoked, for the WebSocket carrier; undefined: nobody is asked. */
+  readonly revocation?: ServerRevocation | undefined;
   /** What is known of the ways to the node; undefined: its carriers in order. */
   readonly carriers?: NodeCarriers | undefined;
   readonly certificate: LinkCertificate;
@@ -69,7 +72,7 @@ const ownHello = (options: DataLinkOptions): Hello => ({
 
 /** Reaches the node by the first carrier that comes about. */
 const reachNode = async (options: DataLinkOptions): Promise<OpenCarrier> => {
-  const { node, offer, side, ca, carriers, clock, signal } = options;
+  const { node, offer, side, ca, revocation, carriers, clock, signal } = options;
   if (offer.node !== node.host) {
     const message = `offer names node ${offer.node}, which is not the configured ${node.host}`;
     throw new LinkError('ERR_LINK_NODE', 'dial', 'link_failed', message);
@@ -84,6 +87,7 @@ const reachNode = async (options: DataLinkOptions): Promise<OpenCarrier> => {
         side,
         token: offer.token,
         ca,
+        revocation,
         clock,
         signal,
         proxies: carriers?.proxies,
