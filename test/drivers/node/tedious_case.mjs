@@ -1,4 +1,5 @@
 // tedious_case.mjs HOST PORT USER PASSWORD DATABASE CA_FILE: with each encryption that tedious can ask for
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { Connection, Request, TYPES } from 'tedious';
 import { AT_ONCE, digest, refusalOf, say } from './lines.mjs';
@@ -34,6 +35,26 @@ const ask = (connection, sql, { run = 'execSql', parameters = [], onRow = () => 
     connection[run](request);
   });
 
+/** Runs it as a prepared statement of the server, once for each of the values. */
+const askPrepared = async (connection, sql, parameters, values) => {
+  const rows = [];
+  const request = new Request(sql, (error) => error && request.emit('error', error));
+  for (const [name, type] of parameters) request.addParameter(name, type);
+  request.on('row', (columns) => rows.push(columns.map(({ value }) => value)));
+  const prepared = once(request, 'prepared');
+  connection.prepare(request);
+  await prepared;
+  for (const each of values) {
+    const executed = once(request, 'requestCompleted');
+    connection.execute(request, each);
+    await executed;
+  }
+  const unprepared = once(request, 'requestCompleted');
+  connection.unprepare(request);
+  await unprepared;
+  return rows;
+};
+
 const close = (connection) =>
   new Promise((resolve) => {
     connection.on('end', resolve);
@@ -58,6 +79,11 @@ for (const [name, encryption] of Object.entries(ENCRYPTIONS)) {
     ['word', TYPES.NVarChar, 'grüß Gott'],
   ];
   tell('bound', await ask(connection, 'select @n as n, @word as word', { parameters }));
+  const values = [
+    { n: 1, word: 'eins' },
+    { n: 2, word: 'zwei' },
+  ];
+  tell('prepared', await askPrepared(connection, 'select @n as n, @word as word', parameters, values));
   tell('large', digest((await ask(connection, 'select id, line from lines')).map(([, line]) => line)));
   tell('long', digest((await ask(connection, 'select long_text from long_texts'))[0]));
   tell('error', (await refusalOf(ask(connection, 'select 1 / 0'))).message);
@@ -75,5 +101,6 @@ const ids = await Promise.all(connections.map((each) => ask(each, 'select @@spid
 say('at once', new Set(ids.flat(2)).size);
 await Promise.all(connections.map(close));
 
-const { message } = await refusalOf(open(ENCRYPTIONS.on, { authorities: [] }));
-say('no authority', message);
+const refused = async (...how) => (await refusalOf(open(...how))).message.replace(/^.* - /, '');
+say('no authority', await refused(ENCRYPTIONS.on, { authorities: [] }));
+say('another name', await refused({ ...ENCRYPTIONS.on, serverName: 'other.corp.example' }));

@@ -100,9 +100,10 @@ export const python: DriverFamily = {
             ...sqlServerLines('on', 'TRUE'),
             ...sqlServerLines('login only', 'FALSE'),
             ...sqlServerLines('none', 'FALSE'),
+            'timeout 42',
             `at once ${AT_ONCE}`,
           ),
-          maxStreams: 6 + AT_ONCE,
+          maxStreams: 7 + AT_ONCE,
         },
       ],
     };

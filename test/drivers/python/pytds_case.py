@@ -14,6 +14,8 @@ ENCRYPTIONS = {
     "none": {},
 }
 
+QUERY_TIMEOUT_SECONDS = 1
+
 
 def connect(word=password, **encryption):
     return pytds.connect(host, database, user, word, port=int(port), autocommit=False, **encryption)
@@ -53,5 +55,13 @@ for name, encryption in ENCRYPTIONS.items():
         connect("wrong", **encryption)
     except pytds.OperationalError as error:
         print(name, "wrong password", error.args[0])
+
+with connect(timeout=QUERY_TIMEOUT_SECONDS) as connection:
+    cursor = connection.cursor()
+    try:
+        cursor.execute("waitfor delay '00:05:00'")
+    except TimeoutError:
+        # An attention, while nothing has been answered.
+        print("timeout", one(cursor, "select 6 * 7 as answer, greeting from greetings")[0])
 
 print("at once", len(set(run_at_once(lambda meet: session_id(meet, ENCRYPTIONS["on"])))))

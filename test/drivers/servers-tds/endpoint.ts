@@ -6,13 +6,7 @@ import type { Closer } from '../../support/temporary.ts';
 import { Inbox } from './inbox.ts';
 import { type Login, readLogin } from './login.ts';
 import { FIRST_PACKET_BYTES, type Message, MessageReader, PacketType, toPackets } from './packets.ts';
-import {
-  chooseEncryption,
-  Encryption,
-  type EncryptionSetting,
-  preloginAnswer,
-  readEncryption,
-} from './prelogin.ts';
+import { chooseEncryption, Encryption, preloginAnswer, readEncryption } from './prelogin.ts';
 import { RequestLoop } from './session.ts';
 import { serverTls } from './tls.ts';
 import { done, DoneStatus, DoneToken, error, loggedIn } from './tokens.ts';
@@ -25,8 +19,6 @@ export interface TdsEndpointOptions {
   readonly user: string;
   readonly password: string;
   readonly database: string;
-  /** Default: `supported`. */
-  readonly encryption?: EncryptionSetting;
 }
 
 /** The first byte of a TLS handshake, which TDS 8.0 begins with. */
@@ -97,14 +89,9 @@ class Connection {
   async #serve(): Promise<void> {
     const first = await this.#expect(PacketType.prelogin);
     if (first === undefined) return;
-    const asked = readEncryption(first);
-    const chosen = this.#isStrict
-      ? Encryption.notSupported
-      : chooseEncryption(asked, this.#options.encryption ?? 'supported');
+    // TDS 8.0 has agreed on it already.
+    const chosen = this.#isStrict ? Encryption.notSupported : chooseEncryption(readEncryption(first));
     await this.#send(preloginAnswer(chosen));
-    const isAgreed =
-      this.#isStrict || (asked === Encryption.notSupported) === (chosen === Encryption.notSupported);
-    if (!isAgreed) return;
     if (chosen !== Encryption.notSupported) this.#startTls(true);
 
     const login = await this.#expect(PacketType.login);
@@ -115,7 +102,7 @@ class Connection {
     if (refused !== undefined) return this.#send(refused);
     const { database } = this.#options;
     await this.#send(loggedIn({ ...wanted, database }));
-    const isEncrypted = this.#isStrict || chosen === Encryption.on || chosen === Encryption.required;
+    const isEncrypted = this.#isStrict || chosen === Encryption.on;
     await new RequestLoop(
       { inbox: this.#inbox, packetBytes: wanted.packetBytes, write: (bytes) => this.#write(bytes) },
       { id: this.#id, isEncrypted },
@@ -181,8 +168,7 @@ class Connection {
  * knows a few statements by heart. No database is behind it.
  *
  * Encryption is what comes of PRELOGIN (table in 2.2.6.5): all of it with TLS 1.2 whose handshake is in TDS packets
- * (ENCRYPT_ON, ENCRYPT_REQ), the login alone (ENCRYPT_OFF), none (ENCRYPT_NOT_SUP), or TDS 8.0, which begins with TLS 1.2
- * or 1.3 (`strict`). With `encryption: 'required'` who has no TLS gets no login.
+ * (ENCRYPT_ON), the login alone (ENCRYPT_OFF), none (ENCRYPT_NOT_SUP), or TDS 8.0, which begins with TLS 1.2 or 1.3 (`strict`).
  *
  * A login needs the account's user and password (else error 18456, as SQL Server has it) and its database or none (else
  * 4060). There is no integrated or federated authentication, no MARS, and no feature extension is acknowledged.
@@ -191,7 +177,7 @@ class Connection {
  * names of parameters do not matter, parameters stand in the order of their use and are integers or text):
  * - `select 6 * 7 as answer, greeting from greetings`: 42, GREETING (int, nvarchar)
  * - `select @n as n, @word as word`: what was given, as int and nvarchar
- * - `select @@spid as session_id`: int, unlike for each connection
+ * - `select @@spid as session_id`: int, another for each connection
  * - `select encrypt_option from sys.dm_exec_connections where session_id = @@spid`: TRUE when what it answers is encrypted
  * - `select id, line from lines`: LINES rows with lineOf(id), 4 MB in over 1,000 packets
  * - `select long_text from long_texts`: one nvarchar(max) of LONG_TEXT_CHARACTERS times `é`

@@ -10,11 +10,6 @@ export const Encryption = { off: 0x00, on: 0x01, notSupported: 0x02, required: 0
 /** SQL Server 2022. */
 export const SERVER_VERSION = [16, 0, 0x10, 0x00] as const;
 
-/**
- * `supported`: as the client wishes. `required`: all of it, or no login. `none`: a server without a certificate.
- */
-export type EncryptionSetting = 'supported' | 'required' | 'none';
-
 /** The client's value of ENCRYPTION; throws when there is none. */
 export const readEncryption = (payload: Buffer): number => {
   for (let at = 0; at < payload.length && payload[at] !== TERMINATOR; at += ENTRY_BYTES) {
@@ -23,12 +18,18 @@ export const readEncryption = (payload: Buffer): number => {
   throw new Error('a PRELOGIN without ENCRYPTION');
 };
 
-/** The server's answer to the client's value, from the table of 2.2.6.5. */
-export const chooseEncryption = (client: number, setting: EncryptionSetting): number => {
-  if (setting === 'none') return Encryption.notSupported;
-  if (client === Encryption.on || client === Encryption.required) return Encryption.on;
-  if (setting === 'required') return Encryption.required;
-  return client === Encryption.off ? Encryption.off : Encryption.notSupported;
+/** The answer, from the table of 2.2.6.5, of a server that has a certificate and asks nobody to use it. */
+export const chooseEncryption = (client: number): number => {
+  switch (client) {
+    case Encryption.required:
+      return Encryption.on;
+    case Encryption.on:
+    case Encryption.off:
+    case Encryption.notSupported:
+      return client;
+    default:
+      throw new Error(`ENCRYPTION is 0x${client.toString(16)}`);
+  }
 };
 
 export const preloginAnswer = (encryption: number): Buffer => {
