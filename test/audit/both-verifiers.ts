@@ -1,20 +1,15 @@
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { type VerifyOptions, type VerifyReport, verifyAudit } from '../../src/audit/index.ts';
 import { readControlChanges } from '../../src/control/index.ts';
 import { findProgram, projectRoot, runCommand } from '../support/command.ts';
+import { PYTHON, pythonMissing } from '../support/python.ts';
 
-/** Python with the packages of tools/python/requirements.txt. */
-export const PYTHON = join(projectRoot, '.tools/python/bin/python');
 const VERIFIER = join(projectRoot, 'verifier');
 
 /** Why the second verifier cannot run here, or false. */
-export const secondVerifierMissing: string | false = !existsSync(PYTHON)
-  ? 'missing Python with cryptography (node tools/build-python-tools.mjs installs it)'
-  : findProgram('psql') === undefined
-    ? 'missing psql (Debian: postgresql-client)'
-    : false;
+export const secondVerifierMissing: string | false =
+  pythonMissing || (findProgram('psql') === undefined ? 'missing psql (Debian: postgresql-client)' : false);
 
 /** Runs the verifier in Python with these arguments, and returns its report and exit code. */
 export const runSecondVerifier = async (

@@ -2,13 +2,10 @@ import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { startBackground } from '../support/background.ts';
 import { projectRoot } from '../support/command.ts';
+import { PYTHON } from '../support/python.ts';
 import type { Closer } from '../support/temporary.ts';
-import { PYTHON } from './both-verifiers.ts';
 
 const PROGRAM = join(projectRoot, 'tools/python/otlp-receiver.py');
-export const missingOtlp = existsSync(PYTHON)
-  ? false
-  : 'missing Python packages (node tools/build-python-tools.mjs)';
 
 /** A log record as OpenTelemetry's own protobuf classes read it. */
 export interface OtlpLine {

@@ -9,13 +9,14 @@ import { otlpSinkSchema } from '../../src/audit/sink/sink-settings.ts';
 import { packageVersion } from '../../src/runtime/index.ts';
 import { eventually } from '../support/eventually.ts';
 import { startPostgres, type TestPostgres } from '../support/postgres.ts';
+import { pythonMissing } from '../support/python.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 import { auditDatabase, decision, openLog, rowsOf, streamId } from './audit-fixture.ts';
-import { missingOtlp, type OtlpLine, startOtlp } from './otlp-receiver.ts';
+import { type OtlpLine, startOtlp } from './otlp-receiver.ts';
 import { tlsFixture } from './syslog-receiver.ts';
 
 const FLUSH_MS = 10_000;
-const skip = missingOtlp;
+const skip = pythonMissing;
 
 let server: TestPostgres;
 before(async () => {

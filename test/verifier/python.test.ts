@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { secondVerifierMissing } from '../audit/both-verifiers.ts';
 import { projectRoot, runCommand } from '../support/command.ts';
-import { PYTHON, secondVerifierMissing } from '../audit/both-verifiers.ts';
+import { PYTHON } from '../support/python.ts';
 
 test("the second verifier's own tests pass, on the vectors of the page", {
   skip: secondVerifierMissing,
