@@ -1,2 +1,11 @@
 /** Codes of this folder; docs/errors.md explains each. */
-export type IdentityErrorCode = 'ERR_IDENTITY_CONNECTION_STRING' | 'ERR_IDENTITY_SAS_TOKEN';
+export type IdentityErrorCode =
+  | 'ERR_IDENTITY_CONNECTION_STRING'
+  | 'ERR_IDENTITY_SAS_TOKEN'
+  | 'ERR_IDENTITY_AUTHORITY'
+  | 'ERR_IDENTITY_REQUEST'
+  | 'ERR_IDENTITY_CERTIFICATE'
+  | 'ERR_IDENTITY_UNTRUSTED'
+  | 'ERR_IDENTITY_EXPIRED'
+  | 'ERR_IDENTITY_NAMESPACE'
+  | 'ERR_IDENTITY_CODE';

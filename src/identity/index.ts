@@ -45,3 +45,28 @@ export {
   subjectIdOf,
   subjectOfNotice,
 } from './revocation-subject.ts';
+export {
+  createIdentityRequest,
+  createNamespaceAuthority,
+  IDENTITY_LIFE_MS,
+  type IdentityRequest,
+  type IssueOptions,
+  issueIdentityCertificate,
+  keyOfRequest,
+  MAX_REQUEST_CHARS,
+} from './authority/authority.ts';
+export {
+  codeDigest,
+  ENROLMENT_CODE_LIFE_MS,
+  type EnrolmentCode,
+  MAX_CODE_CHARS,
+  newEnrolmentCode,
+  parseEnrolmentCode,
+} from './authority/enrolment-code.ts';
+export { type Identity, type IdentityKind, MAX_SCOPE_CONNECTIONS } from './authority/identity-names.ts';
+export {
+  IDENTITY_CLOCK_SKEW_MS,
+  readAuthority,
+  type VerifiedIdentity,
+  verifyIdentity,
+} from './authority/verify-identity.ts';

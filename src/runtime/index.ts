@@ -91,6 +91,16 @@ export {
   type LinkCertificate,
   spkiFingerprint,
 } from './tls-material.ts';
+export {
+  BACKDATE_MS,
+  CERTIFICATE_ALGORITHM,
+  importSigningKey,
+  loadX509,
+  newCertificateKeys,
+  newSerial,
+  pemText,
+  privatePem,
+} from './x509.ts';
 export { packageVersion } from './version.ts';
 export { isServiceAddress, SERVICE_ADDRESS_FORM } from './service-address.ts';
 export { type Instance, openInstance } from './instance.ts';

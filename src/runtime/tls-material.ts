@@ -1,21 +1,18 @@
-import { createHash, createPrivateKey, type KeyObject, webcrypto, X509Certificate } from 'node:crypto';
+import { createHash, createPrivateKey, X509Certificate } from 'node:crypto';
 import { isIP } from 'node:net';
-import type * as X509 from '@peculiar/x509';
 import type { Clock } from './clock.ts';
-import { randomBytes } from './random.ts';
+import {
+  BACKDATE_MS,
+  CERTIFICATE_ALGORITHM,
+  importSigningKey,
+  loadX509,
+  newCertificateKeys,
+  newSerial,
+  pemText,
+  privatePem,
+} from './x509.ts';
 
-/** Loaded when a certificate is first made: most commands never do, and it takes a third of a second. */
-const loadX509 = async (): Promise<typeof X509> => {
-  await import('reflect-metadata');
-  return import('@peculiar/x509');
-};
-
-/** Every certificate of ours is ECDSA P-256 with SHA-256. */
-const ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
-const SERIAL_BYTES = 16;
 const DAY_MS = 24 * 60 * 60 * 1000;
-/** A certificate starts this long before its making, so that a slow clock at the peer does no harm. */
-const BACKDATE_MS = 60 * 60 * 1000;
 const AUTHORITY_DAYS = 3650;
 const SERVER_DAYS = 397;
 const LINK_DAYS = 7;
@@ -50,34 +47,17 @@ export const holdsCertificate = (pem: string): boolean => {
   }
 };
 
-const newKeys = (): Promise<webcrypto.CryptoKeyPair> =>
-  webcrypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify']);
-
-const privatePem = async (key: webcrypto.CryptoKey): Promise<string> => {
-  const der = Buffer.from(await webcrypto.subtle.exportKey('pkcs8', key));
-  return createPrivateKey({ key: der, format: 'der', type: 'pkcs8' })
-    .export({ format: 'pem', type: 'pkcs8' })
-    .toString();
-};
-
-/** A positive serial of 127 random bits (RFC 5280 §4.1.2.2). */
-const newSerial = (): string => {
-  const serial = randomBytes(SERIAL_BYTES);
-  serial[0] = ((serial[0] ?? 0) & 0x7f) | 0x40;
-  return serial.toString('hex');
-};
-
 /** Makes a self-signed certificate authority for development and private installations. */
 export const createAuthority = async (name: string, clock: Clock): Promise<CertificateAndKey> => {
   const x509 = await loadX509();
-  const keys = await newKeys();
+  const keys = await newCertificateKeys();
   const nowMs = clock.nowMs();
   const certificate = await x509.X509CertificateGenerator.createSelfSigned({
     serialNumber: newSerial(),
     name: [{ CN: [name] }],
     notBefore: new Date(nowMs - BACKDATE_MS),
     notAfter: new Date(nowMs + AUTHORITY_DAYS * DAY_MS),
-    signingAlgorithm: ALGORITHM,
+    signingAlgorithm: CERTIFICATE_ALGORITHM,
     keys,
     extensions: [
       new x509.BasicConstraintsExtension(true, 0, true),
@@ -87,13 +67,6 @@ export const createAuthority = async (name: string, clock: Clock): Promise<Certi
   });
   return { certPem: pemText(certificate), keyPem: await privatePem(keys.privateKey) };
 };
-
-const pemText = (certificate: X509.X509Certificate): string => `${certificate.toString('pem').trim()}\n`;
-
-const importPrivate = (key: KeyObject): Promise<webcrypto.CryptoKey> =>
-  webcrypto.subtle.importKey('pkcs8', key.export({ type: 'pkcs8', format: 'der' }), ALGORITHM, false, [
-    'sign',
-  ]);
 
 /**
  * Makes a TLS server certificate under an authority of `createAuthority`.
@@ -106,7 +79,7 @@ export const createServerCertificate = async (
   clock: Clock,
 ): Promise<CertificateAndKey> => {
   const x509 = await loadX509();
-  const keys = await newKeys();
+  const keys = await newCertificateKeys();
   const issuer = new x509.X509Certificate(authority.certPem);
   const nowMs = clock.nowMs();
   const certificate = await x509.X509CertificateGenerator.create({
@@ -115,9 +88,9 @@ export const createServerCertificate = async (
     issuer: issuer.subjectName,
     notBefore: new Date(nowMs - BACKDATE_MS),
     notAfter: new Date(nowMs + SERVER_DAYS * DAY_MS),
-    signingAlgorithm: ALGORITHM,
+    signingAlgorithm: CERTIFICATE_ALGORITHM,
     publicKey: keys.publicKey,
-    signingKey: await importPrivate(createPrivateKey(authority.keyPem)),
+    signingKey: await importSigningKey(createPrivateKey(authority.keyPem)),
     extensions: [
       new x509.BasicConstraintsExtension(false, undefined, true),
       new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
@@ -138,7 +111,7 @@ export const createServerCertificate = async (
  */
 export const createLinkCertificate = async (name: string, clock: Clock): Promise<LinkCertificate> => {
   const x509 = await loadX509();
-  const keys = await newKeys();
+  const keys = await newCertificateKeys();
   const nowMs = clock.nowMs();
   const notAfterMs = nowMs + LINK_DAYS * DAY_MS;
   const certificate = await x509.X509CertificateGenerator.createSelfSigned({
@@ -146,7 +119,7 @@ export const createLinkCertificate = async (name: string, clock: Clock): Promise
     name: [{ CN: [name.slice(0, 64)] }],
     notBefore: new Date(nowMs - BACKDATE_MS),
     notAfter: new Date(notAfterMs),
-    signingAlgorithm: ALGORITHM,
+    signingAlgorithm: CERTIFICATE_ALGORITHM,
     keys,
     extensions: [
       new x509.BasicConstraintsExtension(false, undefined, true),
