@@ -21,6 +21,8 @@ export interface DriverCase {
   readonly prints: string | RegExp;
   /** Streams that it needs at most through the tunnel; default: any number, and at least one. */
   readonly maxStreams?: number;
+  /** Streams that the server ends without a word, as PostgreSQL does with a request to cancel; default: 0. */
+  readonly unanswered?: number;
 }
 
 /** The drivers of one language, or the clients of one kind. */
@@ -28,6 +30,8 @@ export interface DriverFamily {
   readonly name: string;
   /** Debian's packages by the programs that they bring. */
   readonly needs: Readonly<Record<string, string>>;
+  /** Programs of tools/ by the files, from the checkout, that they make once. */
+  readonly tools?: Readonly<Record<string, string>>;
   /** Starts its own servers; those of ./servers are there already. */
   setUp(
     t: TestContext,

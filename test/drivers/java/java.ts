@@ -1,0 +1,86 @@
+import { join } from 'node:path';
+import { findProgram, projectRoot } from '../../support/command.ts';
+import { TLS_POSTGRES_PASSWORD, TLS_POSTGRES_USER } from '../../support/tls-postgres.ts';
+import { buildTool, mustRun } from '../build-tool.ts';
+import type { DriverFamily } from '../family.ts';
+import { HTTPS, MARIADB, MARIADB_ACCOUNT, POSTGRES } from '../servers.ts';
+
+/** What tools/build-java-tools.mjs makes. */
+const TOOLS = join(projectRoot, '.tools/java');
+const TRUST_PASSWORD = 'test-only-password';
+
+const TOOL = 'build-java-tools.mjs';
+
+/** JDBC and java.net.http, of Java 17 and newer. */
+export const java: DriverFamily = {
+  name: 'Java',
+  needs: { java: 'default-jdk-headless', javac: 'default-jdk-headless', keytool: 'default-jdk-headless' },
+  tools: { '.tools/java/jars/made-from': TOOL },
+  async setUp(_t, { caFile, folder }) {
+    await buildTool(TOOL, '--compile');
+    const trustFile = join(folder, 'trust.p12');
+    await mustRun(findProgram('keytool') ?? 'keytool', [
+      ...['-importcert', '-noprompt', '-alias', 'ca', '-file', caFile],
+      ...['-keystore', trustFile, '-storepass', TRUST_PASSWORD, '-storetype', 'PKCS12'],
+    ]);
+    /** For short lives, and one core. */
+    const flags = ['-XX:TieredStopAtLevel=1', '-XX:+UseSerialGC', '-Xshare:auto'];
+    const trust = [
+      `-Djavax.net.ssl.trustStore=${trustFile}`,
+      `-Djavax.net.ssl.trustStorePassword=${TRUST_PASSWORD}`,
+    ];
+    const classPath = ['-cp', `${join(TOOLS, 'classes')}:${join(TOOLS, 'jars/*')}`];
+    const program = findProgram('java') ?? 'java';
+    const postgres = (password: string): string =>
+      `jdbc:postgresql://${POSTGRES.host}/postgres?user=${TLS_POSTGRES_USER}&password=${password}&sslmode=verify-full&sslrootcert=${caFile}`;
+    const mariadb = (password: string): string =>
+      `jdbc:mariadb://${MARIADB.host}/${MARIADB_ACCOUNT.database}?user=${MARIADB_ACCOUNT.user}&password=${password}&sslMode=verify-full&serverSslCert=${caFile}`;
+    return {
+      targets: {},
+      cases: [
+        {
+          name: 'pgjdbc, PostgreSQL, verify-full',
+          connection: 'postgres',
+          program,
+          args: [...flags, ...classPath, 'PostgresCase', postgres(TLS_POSTGRES_PASSWORD), postgres('wrong')],
+          prints: [
+            't',
+            '8000 rows, 8000000 characters',
+            `0 28P01 FATAL: password authentication failed for user "${TLS_POSTGRES_USER}"`,
+            '4 at the same time',
+            '57014 ERROR: canceling statement due to user request, then 42\n',
+          ].join('\n'),
+          maxStreams: 9,
+          unanswered: 1,
+        },
+        {
+          name: 'MariaDB Connector/J, MariaDB, verify-full',
+          connection: 'mariadb',
+          program,
+          args: [...flags, ...classPath, 'MariadbCase', mariadb(MARIADB_ACCOUNT.password), mariadb('wrong')],
+          // It names the connections, which have other numbers each time.
+          prints: new RegExp(
+            [
+              '^1',
+              '8000 rows, 8000000 characters',
+              String.raw`1045 28000 \(conn=\d+\) Access denied for user 'shop'@'10\.77\.0\.\d+' \(using password: YES\)`,
+              '4 at the same time',
+              String.raw`70100 \(conn=\d+\) Query execution was interrupted, then 42\n$`,
+            ].join(String.raw`\n`),
+          ),
+          maxStreams: 9,
+        },
+        {
+          name: 'java.net.http, HTTPS, its own authority',
+          connection: 'https',
+          program,
+          args: [...flags, ...trust, ...classPath, 'HttpCase', `https://${HTTPS.host}/`],
+          prints: ['HTTP_1_1', 'HTTP_2']
+            .flatMap((version) => [1, 2].map((n) => `${version} 200 request ${n} on this connection\n`))
+            .join(''),
+          maxStreams: 2,
+        },
+      ],
+    };
+  },
+};
