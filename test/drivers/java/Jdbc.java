@@ -27,19 +27,22 @@ final class Jdbc {
   static String size(Connection connection, String query) throws SQLException {
     long rows = 0;
     long characters = 0;
-    try (Statement statement = connection.createStatement(); ResultSet found = statement.executeQuery(query)) {
-      for (; found.next(); rows++) characters += found.getString(1).length();
+    try (Statement statement = connection.createStatement()) {
+      statement.setFetchSize(1000);
+      try (ResultSet found = statement.executeQuery(query)) {
+        for (; found.next(); rows++) characters += found.getString(1).length();
+      }
     }
     return rows + " rows, " + characters + " characters";
   }
 
-  /** What the driver says when it does not get in. */
+  /** What the driver says when it does not get in, in its first line. */
   static String refusal(String url) {
     try {
       DriverManager.getConnection(url).close();
       return "let in";
     } catch (SQLException error) {
-      return error.getErrorCode() + " " + error.getSQLState() + " " + error.getMessage();
+      return error.getErrorCode() + " " + error.getSQLState() + " " + error.getMessage().lines().findFirst().get();
     }
   }
 

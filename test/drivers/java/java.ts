@@ -3,6 +3,7 @@ import { findProgram, projectRoot } from '../../support/command.ts';
 import { TLS_POSTGRES_PASSWORD, TLS_POSTGRES_USER } from '../../support/tls-postgres.ts';
 import { buildTool, mustRun } from '../build-tool.ts';
 import type { DriverFamily } from '../family.ts';
+import { startOracleTargets } from './oracle.ts';
 import { HTTPS, MARIADB, MARIADB_ACCOUNT, POSTGRES } from '../servers.ts';
 
 /** What tools/build-java-tools.mjs makes. */
@@ -16,7 +17,8 @@ export const java: DriverFamily = {
   name: 'Java',
   needs: { java: 'default-jdk-headless', javac: 'default-jdk-headless', keytool: 'default-jdk-headless' },
   tools: { '.tools/java/jars/made-from': TOOL },
-  async setUp(_t, { caFile, folder }) {
+  async setUp(t, network) {
+    const { caFile, folder } = network;
     await buildTool(TOOL, '--compile');
     const trustFile = join(folder, 'trust.p12');
     await mustRun(findProgram('keytool') ?? 'keytool', [
@@ -35,9 +37,15 @@ export const java: DriverFamily = {
       `jdbc:postgresql://${POSTGRES.host}/postgres?user=${TLS_POSTGRES_USER}&password=${password}&sslmode=verify-full&sslrootcert=${caFile}`;
     const mariadb = (password: string): string =>
       `jdbc:mariadb://${MARIADB.host}/${MARIADB_ACCOUNT.database}?user=${MARIADB_ACCOUNT.user}&password=${password}&sslMode=verify-full&serverSslCert=${caFile}`;
+    const oracle = await startOracleTargets(t, network);
     return {
-      targets: {},
+      targets: oracle.targets,
       cases: [
+        ...oracle.cases.map(({ args, ...theCase }) => ({
+          ...theCase,
+          program,
+          args: [...flags, ...classPath, 'OracleCase', ...args],
+        })),
         {
           name: 'pgjdbc, PostgreSQL, verify-full',
           connection: 'postgres',
