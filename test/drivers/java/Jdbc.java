@@ -23,14 +23,15 @@ final class Jdbc {
     }
   }
 
-  /** Reads row after row; `ROWS rows, CHARACTERS characters` of the first column. */
+  /** Reads row after row; `ROWS rows, CHARACTERS characters` of the last column. */
   static String size(Connection connection, String query) throws SQLException {
     long rows = 0;
     long characters = 0;
     try (Statement statement = connection.createStatement()) {
       statement.setFetchSize(1000);
       try (ResultSet found = statement.executeQuery(query)) {
-        for (; found.next(); rows++) characters += found.getString(1).length();
+        int last = found.getMetaData().getColumnCount();
+        for (; found.next(); rows++) characters += found.getString(last).length();
       }
     }
     return rows + " rows, " + characters + " characters";

@@ -2,15 +2,19 @@ import { join } from 'node:path';
 import { findProgram, projectRoot } from '../../support/command.ts';
 import { TLS_POSTGRES_PASSWORD, TLS_POSTGRES_USER } from '../../support/tls-postgres.ts';
 import { buildTool, mustRun } from '../build-tool.ts';
-import type { DriverFamily } from '../family.ts';
+import { type DriverFamily, inLines } from '../family.ts';
+import { LINES } from '../servers-tds/statements.ts';
 import { startOracleTargets } from './oracle.ts';
-import { HTTPS, MARIADB, MARIADB_ACCOUNT, POSTGRES } from '../servers.ts';
+import { HTTPS, MARIADB, MARIADB_ACCOUNT, POSTGRES, SQL_SERVER, SQL_SERVER_ACCOUNT } from '../servers.ts';
 
 /** What tools/build-java-tools.mjs makes. */
 const TOOLS = join(projectRoot, '.tools/java');
 const TRUST_PASSWORD = 'test-only-password';
 
 const TOOL = 'build-java-tools.mjs';
+
+/** What arguments and output are in. */
+const UTF_8 = { LC_ALL: 'C.UTF-8' };
 
 /** JDBC and java.net.http, of Java 17 and newer. */
 export const java: DriverFamily = {
@@ -37,6 +41,12 @@ export const java: DriverFamily = {
       `jdbc:postgresql://${POSTGRES.host}/postgres?user=${TLS_POSTGRES_USER}&password=${password}&sslmode=verify-full&sslrootcert=${caFile}`;
     const mariadb = (password: string): string =>
       `jdbc:mariadb://${MARIADB.host}/${MARIADB_ACCOUNT.database}?user=${MARIADB_ACCOUNT.user}&password=${password}&sslMode=verify-full&serverSslCert=${caFile}`;
+    const sqlServer = (password: string): string =>
+      [
+        `jdbc:sqlserver://${SQL_SERVER.host};databaseName=${SQL_SERVER_ACCOUNT.database}`,
+        `user=${SQL_SERVER_ACCOUNT.user};password={${password}};encrypt=true;trustServerCertificate=false`,
+        `trustStore=${trustFile};trustStorePassword=${TRUST_PASSWORD}`,
+      ].join(';');
     const oracle = await startOracleTargets(t, network);
     return {
       targets: oracle.targets,
@@ -44,6 +54,7 @@ export const java: DriverFamily = {
         ...oracle.cases.map(({ args, ...theCase }) => ({
           ...theCase,
           program,
+          env: UTF_8,
           args: [...flags, ...classPath, 'OracleCase', ...args],
         })),
         {
@@ -67,16 +78,34 @@ export const java: DriverFamily = {
           program,
           args: [...flags, ...classPath, 'MariadbCase', mariadb(MARIADB_ACCOUNT.password), mariadb('wrong')],
           // It names the connections, which have other numbers each time.
-          prints: new RegExp(
-            [
-              '^1',
-              '8000 rows, 8000000 characters',
-              String.raw`1045 28000 \(conn=\d+\) Access denied for user 'shop'@'10\.77\.0\.\d+' \(using password: YES\)`,
-              '4 at the same time',
-              String.raw`70100 \(conn=\d+\) Query execution was interrupted, then 42\n$`,
-            ].join(String.raw`\n`),
+          prints: inLines(
+            '1',
+            '8000 rows, 8000000 characters',
+            /1045 28000 \(conn=\d+\) Access denied for user 'shop'@'10\.77\.0\.\d+' \(using password: YES\)/,
+            '4 at the same time',
+            /70100 \(conn=\d+\) Query execution was interrupted, then 42/,
           ),
           maxStreams: 9,
+        },
+        {
+          name: 'mssql-jdbc, scripted SQL Server, certificate verified',
+          connection: 'sql-server',
+          program,
+          env: UTF_8,
+          args: [
+            ...[...flags, ...classPath, 'SqlServerCase', sqlServer(SQL_SERVER_ACCOUNT.password)],
+            ...[sqlServer('wrong'), `${sqlServer(SQL_SERVER_ACCOUNT.password)};multiSubnetFailover=true`],
+          ],
+          prints: inLines(
+            'TRUE',
+            '42 grüß Gott',
+            `${LINES} rows, ${LINES * 1000} characters`,
+            'HY008 The query was canceled. Then 42',
+            /18456 S0001 Login failed for user 'shop'\. ClientConnectionId:[-0-9a-f]+/,
+            '4 at the same time',
+            'MultiSubnetFailover TRUE',
+          ),
+          maxStreams: 7,
         },
         {
           name: 'java.net.http, HTTPS, its own authority',
