@@ -10,7 +10,7 @@ const TOOL = 'build-go-drivers.mjs';
 /** Programs in Go, built without C. */
 export const go: DriverFamily = {
   name: 'Go',
-  needs: { go: 'golang-go' },
+  needs: {},
   tools: { '.tools/go-drivers/made-from': TOOL },
   async setUp(_t, { caFile }) {
     await buildTool(TOOL);

@@ -55,7 +55,7 @@ export const java: DriverFamily = {
           ...theCase,
           program,
           env: UTF_8,
-          args: [...flags, ...classPath, 'OracleCase', ...args],
+          args: [...flags, ...trust, ...classPath, 'OracleCase', ...args],
         })),
         {
           name: 'pgjdbc, PostgreSQL, verify-full',

@@ -5,6 +5,8 @@ import { startOracle } from '../servers-oracle/listener.ts';
 
 const SCAN: PublishedTarget = { host: 'ora-scan.corp.example', port: 1521 };
 const NODE: PublishedTarget = { host: 'ora-node.corp.example', port: 1521 };
+/** TCPS. */
+const SECURE: PublishedTarget = { host: 'ora-scan.corp.example', port: 2484 };
 const ACCOUNT = { user: 'SHOP', password: 'only_for_tests' };
 
 const ROWS = ['first', 'zweite ä', '20000 rows, 4000000 characters'];
@@ -31,10 +33,17 @@ export const startOracleTargets = async (
     account: ACCOUNT,
     services: ['to-name', 'to-address'],
   });
+  await startOracle(t, {
+    address: network.addressOf(SECURE.host),
+    port: SECURE.port,
+    tls: await network.certificate(SECURE.host),
+    account: ACCOUNT,
+    services: ['orders'],
+  });
   const url = (service: string, password = ACCOUNT.password): string =>
     `jdbc:oracle:thin:shop/${password}@//${SCAN.host}:${SCAN.port}/${service}`;
   return {
-    targets: { oracle: SCAN, 'oracle-node': NODE },
+    targets: { oracle: SCAN, 'oracle-node': NODE, 'oracle-tls': SECURE },
     cases: [
       {
         name: 'ojdbc, scripted Oracle, O5LOGON',
@@ -54,6 +63,15 @@ export const startOracleTargets = async (
         args: [url('to-name')],
         prints: inLines(...ROWS),
         // And no more: the other program's redirect to an address goes around the tunnel.
+        maxStreams: 1,
+      },
+      {
+        name: 'ojdbc, scripted Oracle over TLS, certificate and host name verified',
+        connection: 'oracle-tls',
+        args: [
+          `jdbc:oracle:thin:shop/${ACCOUNT.password}@tcps://${SECURE.host}:${SECURE.port}/orders?ssl_server_dn_match=true`,
+        ],
+        prints: inLines(...ROWS),
         maxStreams: 1,
       },
     ],

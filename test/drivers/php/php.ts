@@ -12,7 +12,7 @@ const script = (name: string): string => fileURLToPath(new URL(name, import.meta
 /** PDO and curl, as Debian has them. */
 export const php: DriverFamily = {
   name: 'PHP',
-  needs: { php: 'php-cli' },
+  needs: { php: 'php-cli, with php-mysql, php-pgsql, php-sybase, php-curl' },
   async setUp(_t, { caFile, folder }) {
     const freetdsFile = join(folder, 'freetds.conf');
     writeFileSync(

@@ -1,5 +1,7 @@
 import { once } from 'node:events';
-import { createServer } from 'node:net';
+import { readFileSync } from 'node:fs';
+import { createServer, type Socket } from 'node:net';
+import { createServer as createTlsServer } from 'node:tls';
 import type { Closer } from '../../support/temporary.ts';
 import type { Account } from './logon.ts';
 import {
@@ -28,6 +30,8 @@ const UNKNOWN_SERVICE = 12_514;
 export interface OracleOptions {
   readonly address: string;
   readonly port: number;
+  /** TCPS then: TLS from the first byte. */
+  readonly tls?: { readonly certFile: string; readonly keyFile: string };
   readonly account: Account;
   /** That it has sessions for. */
   readonly services: readonly string[];
@@ -79,7 +83,7 @@ const redirect = (host: string, port: number, connectData: string): Buffer =>
 /**
  * A scripted listener with its database: CONNECT is answered by ACCEPT, by REDIRECT, or by REFUSE with ORA-12514; an accepted
  * driver negotiates protocol and data types, logs on with O5LOGON (a verifier of 12c, so that both sides prove the password)
- * and runs the statements of ./statements. Not here: TLS, native network encryption, values to bind, cancelling.
+ * and runs the statements of ./statements. Not here: native network encryption, values to bind, cancelling.
  */
 export const startOracle = async (t: Closer, options: OracleOptions): Promise<void> => {
   let sessions = 0;
@@ -97,7 +101,7 @@ export const startOracle = async (t: Closer, options: OracleOptions): Promise<vo
     else stream.write(REFUSE, refuse(UNKNOWN_SERVICE));
   };
 
-  const server = createServer((socket) => {
+  const welcome = (socket: Socket): void => {
     socket.on('error', () => undefined);
     const stream = new PacketStream(socket);
     serve(stream).then(
@@ -107,7 +111,12 @@ export const startOracle = async (t: Closer, options: OracleOptions): Promise<vo
         socket.destroy();
       },
     );
-  });
+  };
+  const { tls } = options;
+  const server =
+    tls === undefined
+      ? createServer(welcome)
+      : createTlsServer({ cert: readFileSync(tls.certFile), key: readFileSync(tls.keyFile) }, welcome);
   server.listen(options.port, options.address);
   await once(server, 'listening');
   t.after(() => server.close());
