@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { projectRoot, runCommand } from '../support/command.ts';
 
@@ -10,3 +11,7 @@ export const mustRun = async (program: string, args: readonly string[]): Promise
 /** Builds once more what a program of tools/ makes, if its sources have changed since. */
 export const buildTool = (tool: string, ...args: readonly string[]): Promise<void> =>
   mustRun(process.execPath, [join(projectRoot, 'tools', tool), ...args]);
+
+/** For a family's `missing`: how to make what a program of tools/ has not made yet; `file` from the checkout. */
+export const missingTool = (file: string, tool: string): string | false =>
+  !existsSync(join(projectRoot, file)) && `run node tools/${tool}`;

@@ -21,7 +21,7 @@ export interface DriverCase {
   readonly prints: string | RegExp;
   /** Streams that it needs at most through the tunnel; default: any number, and at least one. */
   readonly maxStreams?: number;
-  /** Streams that the server ends without a word, as PostgreSQL does with a request to cancel; default: 0. */
+  /** Streams that its server ends without a byte, as a PostgreSQL does after a cancel request; default: none. */
   readonly unanswered?: number;
 }
 
@@ -38,8 +38,8 @@ export interface DriverFamily {
   readonly name: string;
   /** Debian's packages by the programs that they bring. */
   readonly needs: Readonly<Record<string, string>>;
-  /** Programs of tools/ by the files, from the checkout, that they make once. */
-  readonly tools?: Readonly<Record<string, string>>;
+  /** Why it cannot run here for another reason; a line for the test's `skip`. */
+  readonly missing?: string | false;
   /** Starts its own servers; those of ./servers are there already. */
   setUp(
     t: TestContext,

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { projectRoot } from '../../support/command.ts';
 import { TLS_POSTGRES_PASSWORD, TLS_POSTGRES_USER } from '../../support/tls-postgres.ts';
-import { buildTool } from '../build-tool.ts';
+import { buildTool, missingTool } from '../build-tool.ts';
 import type { DriverFamily } from '../family.ts';
 import { POSTGRES } from '../servers.ts';
 
@@ -11,7 +11,7 @@ const TOOL = 'build-go-drivers.mjs';
 export const go: DriverFamily = {
   name: 'Go',
   needs: {},
-  tools: { '.tools/go-drivers/made-from': TOOL },
+  missing: missingTool('.tools/go-drivers/made-from', TOOL),
   async setUp(_t, { caFile }) {
     await buildTool(TOOL);
     const postgres = (password: string): string =>

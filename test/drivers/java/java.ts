@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { findProgram, projectRoot } from '../../support/command.ts';
 import { TLS_POSTGRES_PASSWORD, TLS_POSTGRES_USER } from '../../support/tls-postgres.ts';
-import { buildTool, mustRun } from '../build-tool.ts';
+import { buildTool, missingTool, mustRun } from '../build-tool.ts';
 import { type DriverFamily, inLines } from '../family.ts';
 import { LINES } from '../servers-tds/statements.ts';
 import { startOracleTargets } from './oracle.ts';
@@ -20,7 +20,7 @@ const UTF_8 = { LC_ALL: 'C.UTF-8' };
 export const java: DriverFamily = {
   name: 'Java',
   needs: { java: 'default-jdk-headless', javac: 'default-jdk-headless', keytool: 'default-jdk-headless' },
-  tools: { '.tools/java/jars/made-from': TOOL },
+  missing: missingTool('.tools/java/jars/made-from', TOOL),
   async setUp(t, network) {
     const { caFile, folder } = network;
     await buildTool(TOOL, '--compile');
