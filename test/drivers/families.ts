@@ -1,6 +1,9 @@
-import type { DriverFamily } from './family.ts';
 import { commandLines } from './command-lines.ts';
+import type { DriverFamily } from './family.ts';
+import { go } from './go/go.ts';
+import { java } from './java/java.ts';
 import { node } from './node/family.ts';
+import { php } from './php/php.ts';
 import { python } from './python/family.ts';
 
-export const families: readonly DriverFamily[] = [commandLines, python, node];
+export const families: readonly DriverFamily[] = [commandLines, python, node, java, php, go];

@@ -25,6 +25,14 @@ export interface DriverCase {
   readonly unanswered?: number;
 }
 
+/** For `prints`: these lines and no others, of which some are not the same each time. */
+export const inLines = (...lines: readonly (string | RegExp)[]): RegExp => {
+  const source = lines.map((line) =>
+    typeof line === 'string' ? line.replace(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`) : line.source,
+  );
+  return new RegExp(`^${source.join('\\n')}\\n$`);
+};
+
 /** The drivers of one language, or the clients of one kind. */
 export interface DriverFamily {
   readonly name: string;
