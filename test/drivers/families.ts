@@ -1,4 +1,5 @@
-import type { DriverFamily } from './family.ts';
 import { commandLines } from './command-lines.ts';
+import type { DriverFamily } from './family.ts';
+import { protocols } from './protocols/protocols.ts';
 
-export const families: readonly DriverFamily[] = [commandLines];
+export const families: readonly DriverFamily[] = [commandLines, protocols];
