@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
-import { createServer, isIPv4, isIPv6 } from 'node:net';
+import { isIPv4, isIPv6 } from 'node:net';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { parseAddress } from '../../src/runtime/index.ts';
@@ -11,7 +10,7 @@ import { startDns } from '../support/dns-server.ts';
 import { eventually } from '../support/eventually.ts';
 import { freePort } from '../support/free-port.ts';
 import { managedPlace } from '../support/managed-place.ts';
-import { askOnce, dial, readToEnd, type SocketEnd } from '../support/sockets.ts';
+import { askOnce, dial, echo, listen, readToEnd, type SocketEnd } from '../support/sockets.ts';
 
 // What neighbours.test.ts runs on a machine of its own.
 
@@ -74,22 +73,14 @@ const ADDRESS_TYPES = { ipv4: 1, name: 3, ipv6: 4 } as const;
 /** A server that greets, and counts whom. */
 const startOther = async (t: TestContext, address: string, greeted: string[]): Promise<void> => {
   const [host = '', port = ''] = address.split(':');
-  const server = createServer((socket) => {
-    greeted.push(address);
-    socket.on('error', () => undefined);
-    socket.end('you should not be here');
-  }).listen(Number(port), host);
-  await once(server, 'listening');
-  t.after(() => server.close());
-};
-
-const startEcho = async (t: TestContext): Promise<void> => {
-  const server = createServer({ allowHalfOpen: true }, (socket) => {
-    socket.on('error', () => undefined);
-    socket.pipe(socket);
-  }).listen(PORT, TARGET);
-  await once(server, 'listening');
-  t.after(() => server.close());
+  await listen(
+    t,
+    (socket) => {
+      greeted.push(address);
+      socket.end('you should not be here');
+    },
+    { host, port: Number(port) },
+  );
 };
 
 /** The reply code to one SOCKS5 request. */
@@ -143,7 +134,7 @@ test('neighbours of a published target', async (t) => {
     assert.equal(added.code, 0, added.stderr);
   }
   const greeted: string[] = [];
-  await startEcho(t);
+  await echo(t, { host: TARGET, port: PORT });
   for (const address of OTHERS) {
     await startOther(t, address, greeted);
     const { bytes } = await readToEnd(dial(t, address));

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { findProgram } from '../../support/command.ts';
 import type { PrivateNetwork } from '../../support/private-network.ts';
 import { startBackground } from '../../support/background.ts';
@@ -10,12 +11,14 @@ const PASSWORD = 'cache-password';
 /** Commands that are sent without waiting for their answers. */
 const PIPELINED = 10_000;
 
+const LONG = randomBytes(250_000).toString('hex');
+
 /** The commands, and what they answer when nobody reads them on a terminal. */
 const DIALOGUE = [
   ['set greeting "over the tunnel"', 'OK'],
   ['get greeting', 'over the tunnel'],
-  ['setrange padded 999999 x', '1000000'],
-  ['strlen padded', '1000000'],
+  [`set long ${LONG}`, 'OK'],
+  ['get long', LONG],
   ['get', "ERR wrong number of arguments for 'get' command\n"],
 ] as const;
 
