@@ -1,8 +1,6 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { createServer } from 'node:net';
-import { once } from 'node:events';
-import { type TestContext, test } from 'node:test';
+import { test } from 'node:test';
 import pg from 'pg';
 import { startBackground } from '../support/background.ts';
 import { findProgram, runCommand, sallyport, sallyportProgram } from '../support/command.ts';
@@ -11,7 +9,7 @@ import { startDns } from '../support/dns-server.ts';
 import { createPrivateNetwork } from '../support/private-network.ts';
 import { eventually } from '../support/eventually.ts';
 import { freePort } from '../support/free-port.ts';
-import { dial, readToEnd } from '../support/sockets.ts';
+import { dial, echo, readToEnd } from '../support/sockets.ts';
 import {
   startTlsPostgres,
   TLS_POSTGRES_PASSWORD as PASSWORD,
@@ -25,15 +23,6 @@ const DB02 = 'db02.corp.example';
 const WEB_PORT = 443;
 
 const HOSTS = readFileSync('/etc/hosts', 'latin1');
-
-const startEcho = async (t: TestContext, host: string, port: number): Promise<void> => {
-  const server = createServer({ allowHalfOpen: true }, (socket) => {
-    socket.on('error', () => undefined);
-    socket.pipe(socket);
-  }).listen(port, host);
-  await once(server, 'listening');
-  t.after(() => server.close());
-};
 
 /** `getent DATABASE NAME`: the addresses, each once, in its order. */
 const addressesOf = async (database: 'ahosts' | 'ahostsv4' | 'ahostsv6', name: string): Promise<string[]> => {
@@ -49,8 +38,8 @@ test('everything on one machine', async (t) => {
   const { caFile } = network;
   const addresses = [DB01, DB02].map((host) => network.addressOf(host));
   await startTlsPostgres(t, { addresses, port, ...(await network.certificate(DB01, DB02)) });
-  await startEcho(t, '10.77.0.1', echoPort);
-  await startEcho(t, '10.77.0.2', WEB_PORT);
+  await echo(t, { host: '10.77.0.1', port: echoPort });
+  await echo(t, { host: '10.77.0.2', port: WEB_PORT });
   const targets: Readonly<Record<string, string>> = {
     orders: `${DB01}:${port}`,
     echo: `${DB01}:${echoPort}`,

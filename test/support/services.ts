@@ -252,9 +252,10 @@ export const startFileNginx = (
   return runNginx(t, `${client}\n    location / { ${token} root ${root}; }`);
 };
 
-/** A real sshd on loopback that lets in one key, for the user who runs the test. */
+/** A real sshd, by default on loopback, that lets in one key, for the user who runs the test. */
 export const startSshd = async (
   t: Closer,
+  options?: { readonly address: string; readonly port: number },
 ): Promise<{
   readonly port: number;
   readonly user: string;
@@ -267,12 +268,12 @@ export const startSshd = async (
     execFileSync(program('ssh-keygen'), ['-q', '-t', 'ed25519', '-N', '', '-f', file(name)]);
   // Root's sshd wants the directory that its service would have made.
   if (userInfo().uid === 0) mkdirSync('/run/sshd', { recursive: true, mode: 0o755 });
-  const port = await freePort();
+  const port = options?.port ?? (await freePort());
   writeFileSync(
     file('sshd_config'),
     [
       `Port ${port}`,
-      'ListenAddress 127.0.0.1',
+      `ListenAddress ${options?.address ?? '127.0.0.1'}`,
       `HostKey ${file('host_key')}`,
       `AuthorizedKeysFile ${file('user_key.pub')}`,
       `PidFile ${file('sshd.pid')}`,
@@ -280,6 +281,7 @@ export const startSshd = async (
       'StrictModes no',
       'PasswordAuthentication no',
       'PermitRootLogin prohibit-password',
+      'Subsystem sftp internal-sftp',
       '',
     ].join('\n'),
   );

@@ -10,15 +10,22 @@ export interface ListeningServer {
   readonly sockets: Socket[];
 }
 
-/** A loopback TCP server for one test; the handler gets half-open capable sockets. */
-export const listen = async (t: Closer, handle: (socket: Socket) => void): Promise<ListeningServer> => {
+/** Any free port of loopback. */
+const LOOPBACK = { host: '127.0.0.1', port: 0 };
+
+/** A TCP server for one test, on loopback by default; the handler gets half-open capable sockets. */
+export const listen = async (
+  t: Closer,
+  handle: (socket: Socket) => void,
+  at: { readonly host: string; readonly port: number } = LOOPBACK,
+): Promise<ListeningServer> => {
   const sockets: Socket[] = [];
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
     sockets.push(socket);
     socket.on('error', () => undefined);
     handle(socket);
   });
-  server.listen({ port: 0, host: '127.0.0.1', backlog: 1024 });
+  server.listen({ ...at, backlog: 1024 });
   await once(server, 'listening');
   t.after(async () => {
     for (const socket of sockets) socket.destroy();
@@ -92,8 +99,15 @@ export const askOnce = async (t: Closer, address: string, line: string): Promise
 };
 
 /** Answers each connection with what it sent, and ends when the other side does. */
-export const echo = (t: Closer): Promise<ListeningServer> =>
-  listen(t, (socket) => {
-    socket.on('data', (chunk) => socket.write(chunk));
-    socket.on('end', () => socket.end());
-  });
+export const echo = (
+  t: Closer,
+  at?: { readonly host: string; readonly port: number },
+): Promise<ListeningServer> =>
+  listen(
+    t,
+    (socket) => {
+      socket.on('data', (chunk) => socket.write(chunk));
+      socket.on('end', () => socket.end());
+    },
+    at,
+  );
