@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { PYTHON } from '../../audit/both-verifiers.ts';
+import { PYTHON } from '../../support/python.ts';
 import { startBackground } from '../../support/background.ts';
 import { projectRoot } from '../../support/command.ts';
 import type { PrivateNetwork } from '../../support/private-network.ts';

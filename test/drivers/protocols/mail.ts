@@ -1,6 +1,6 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { PYTHON } from '../../audit/both-verifiers.ts';
+import { PYTHON } from '../../support/python.ts';
 import { startBackground } from '../../support/background.ts';
 import { findProgram, projectRoot } from '../../support/command.ts';
 import type { PrivateNetwork } from '../../support/private-network.ts';
