@@ -17,12 +17,16 @@ interface Ran {
 }
 
 /** Runs the real command line in an empty directory, without what the environment of the tests says. */
-const run = (cwd: string, argv: readonly string[]): Promise<Ran> =>
+const run = (cwd: string, argv: readonly string[], flags: readonly string[] = []): Promise<Ran> =>
   new Promise((resolve, reject) => {
     const env = Object.fromEntries(
       Object.entries(process.env).filter(([name]) => !/^SALLYPORT_|^DATABASE_URL$/.test(name)),
     );
-    const child = spawn(process.execPath, [BIN, ...argv], { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(process.execPath, [...flags, BIN, ...argv], {
+      cwd,
+      env,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     let stdout = '';
     let stderr = '';
     child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
@@ -64,6 +68,30 @@ test('a command is the same whatever else was loaded beside it', async () => {
     names.filter((name) => !few.includes(name)),
     ['policy', 'audit'],
   );
+});
+
+/** Tells on standard error which modules a process loads. */
+const TELL_LOADS = `data:text/javascript,${encodeURIComponent(`
+  import { register } from 'node:module';
+  register('data:text/javascript,' + encodeURIComponent(\`
+    import { writeSync } from 'node:fs';
+    export const load = (url, context, next) => { writeSync(2, 'loads ' + url + '\\\\n'); return next(url, context); };
+  \`));
+`)}`;
+
+test('a command that needs neither policy nor evidence nor a process loads none of them', async (t) => {
+  const UNNEEDED =
+    /^(agent|gateway|relay|policy\/tool|audit\/verify|cli\/audit)\/|^cli\/policy\/command\.js$/;
+  const loads = async (...argv: string[]): Promise<string[]> => {
+    const { code, stderr } = await run(directoryOf(t), argv, ['--import', TELL_LOADS]);
+    assert.equal(code, 0, stderr);
+    return [...stderr.matchAll(/^loads .*\/dist\/(.*)$/gm)].map(([, name]) => name ?? '');
+  };
+  const unneeded = (names: string[]): string[] => names.filter((name) => UNNEEDED.test(name));
+  assert.notDeepEqual(unneeded(await loads('--help')), [], 'help loads everything');
+  const ofStatus = await loads('status', '--help');
+  assert.ok(ofStatus.includes('cli/status.js'), ofStatus.join());
+  assert.deepEqual(unneeded(ofStatus), []);
 });
 
 test('a reader that goes away first is told by the exit code, and nothing else is said', async (t) => {

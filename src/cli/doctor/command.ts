@@ -12,7 +12,7 @@ import {
 import { checkConfig, configName, type ProcessKind } from '../check.ts';
 import type { CliErrorCode } from '../errors.ts';
 import { counted, type Output, outputOf } from '../output.ts';
-import { agentPlan, type DoctorHints, type Plan } from './of-agent.ts';
+import type { DoctorHints, Plan } from './of-agent.ts';
 import { count, doctorExit, linesDocument, runChecks, show } from './run.ts';
 
 interface DoctorOptions {
@@ -49,6 +49,7 @@ const planOf = async (kind: ProcessKind, file: string, hints: DoctorHints): Prom
   switch (kind) {
     case 'agent': {
       const { agentConfigSchema } = await import('../../agent/index.ts');
+      const { agentPlan } = await import('./of-agent.ts');
       return agentPlan(await readConfig(file, agentConfigSchema), systemClock, hints);
     }
     case 'gateway': {
