@@ -16,7 +16,7 @@ const NEXT_BY_CODE: Readonly<Record<string, string>> = {
   no_rule:
     'no publish rule of the bundle has this connection, target and agent: `sallyport policy explain` with the decision id says why',
   rule_expired: 'extend the rule in the policy',
-  guard_denied: 'no policy can allow this address',
+  guard_denied: 'no policy can allow this address (docs/policy.md, The guard)',
 };
 
 const textOf = ({ code, args }: DecisionReason): string => {

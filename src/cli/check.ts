@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { parseDocument } from 'yaml';
 import type { ZodType } from 'zod';
+import type { AgentConfig } from '../agent/index.ts';
 import {
   configJsonSchema,
   ConfigError,
@@ -29,6 +30,7 @@ const READABLE_FILES: Readonly<Record<ConfigKind, readonly string[]>> = {
     'proxy.credentials_file',
     'proxy.ca_file',
     'policy.bundle_file',
+    'policy.data_file',
     'policy.bundle_service.ca_file',
     'policy.bundle_service.token_file',
     'policy.bundle_service.client_cert_file',
@@ -115,6 +117,19 @@ const untrusted = async (file: string): Promise<ConfigProblem[]> => {
   }
 };
 
+/** Why an agent would not take its grants file: with it, a start would deny everything. */
+const grantsProblems = async (config: unknown): Promise<ConfigProblem[]> => {
+  const { data_file: file } = (config as AgentConfig).policy;
+  if (file === undefined) return [];
+  const { readGrantsFile } = await import('../policy/index.ts');
+  try {
+    await readGrantsFile(file);
+    return [];
+  } catch (error) {
+    return [{ file, line: 1, column: 1, message: `the grants would not be taken: ${messageOf(error)}` }];
+  }
+};
+
 /** Every problem of a configuration file, none when it is right. @throws AppError ERR_CONFIG_UNREADABLE */
 export const checkConfig = async (
   file: string,
@@ -124,13 +139,19 @@ export const checkConfig = async (
   const text = await readConfigText(file);
   const kind = wanted ?? kindOf(text);
   try {
-    parseConfig(text, resolve(file), await schemaOf(kind), {
+    const config: unknown = parseConfig(text, resolve(file), await schemaOf(kind), {
       readableFiles: READABLE_FILES[kind],
       databaseUrls: DATABASE_URLS,
       onWarning: (warning) => warnings.push(warning),
       isSelfContained: kind === 'managed',
     });
-    return { kind, problems: kind === 'managed' ? await untrusted(resolve(file)) : [], warnings };
+    const problems =
+      kind === 'managed'
+        ? await untrusted(resolve(file))
+        : kind === 'agent'
+          ? await grantsProblems(config)
+          : [];
+    return { kind, problems, warnings };
   } catch (error) {
     if (error instanceof ConfigError) return { kind, problems: error.problems, warnings };
     throw error;
@@ -174,7 +195,7 @@ export const checkCommand = (program: Command): void => {
     .command('check')
     .summary('validate a configuration file, every problem at once')
     .description(
-      'Validates relay.yaml, agent.yaml or gateway.yaml with its environment overrides, or managed.yaml, and shows every problem ' +
+      'Validates relay.yaml, agent.yaml or gateway.yaml with its environment overrides and the grants file that agent.yaml names, or managed.yaml, and shows every problem ' +
         'as file:line:col. Connects to nothing.',
     )
     .option('-c, --config <file>', 'the configuration')

@@ -67,12 +67,12 @@ export const findRunningUp = (stateDirectory: string = DEFAULT_STATE_DIRECTORY):
   }
 };
 
-/** @throws AppError ERR_CLI_NO_UP when none runs there */
+/** For `--tunnel`. @throws AppError ERR_CLI_NO_UP when none runs there */
 export const requireRunningUp = (stateDirectory: string = DEFAULT_STATE_DIRECTORY): ReadyFile => {
   const found = findRunningUp(stateDirectory);
   if (found !== undefined) return found;
   throw new AppError(
     'ERR_CLI_NO_UP',
-    `no \`sallyport up\` runs with its state in ${resolve(stateDirectory)}; start one with \`npm start\`, or say where to connect`,
+    `--tunnel goes through the tunnel of a running \`sallyport up\`, and none has its state in ${resolve(stateDirectory)}: say where by --state, or, of a deployment, leave --tunnel out and give --database URL (or DATABASE_URL), by a gateway's listener where the database is published`,
   );
 };

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { heldMeans } from './held-text.ts';
 import { managedSchema } from './managed-text.ts';
 
 /** How long a process may take to tell its state. */
@@ -58,7 +59,9 @@ const processSchema = z.object({
           signedBy: z.string().optional(),
         })
         .optional(),
-      held: z.object({ sequence: z.number(), wouldClose: z.number(), live: z.number() }).optional(),
+      held: z
+        .object({ sha256: z.string(), sequence: z.number(), wouldClose: z.number(), live: z.number() })
+        .optional(),
       rejected: refusedSchema.optional(),
       grantsRejected: refusedSchema.optional(),
     })
@@ -111,11 +114,16 @@ const bundleText = ({ active }: NonNullable<ProcessStatus['policy']>): string =>
     : `sequence ${String(active.sequence)}, revision ${JSON.stringify(active.revision)}, sha256 ${active.sha256.slice(0, DIGEST_DIGITS)}, ${active.signedBy === undefined ? 'unsigned' : `signed by ${active.signedBy}`}`;
 
 /** What keeps the newest bundle or grants file from deciding. */
-const policyLines = ({ held, rejected, grantsRejected }: NonNullable<ProcessStatus['policy']>): string[] => [
+const policyLines = ({
+  active,
+  held,
+  rejected,
+  grantsRejected,
+}: NonNullable<ProcessStatus['policy']>): string[] => [
   ...(held === undefined
     ? []
     : [
-        `held: sequence ${String(held.sequence)} would close ${String(held.wouldClose)} of ${String(held.live)} live streams; the one before decides; confirm it by \`sallyport policy activate\``,
+        `held: sequence ${String(held.sequence)} would close ${String(held.wouldClose)} of ${String(held.live)} live streams; ${heldMeans(held, active)}; confirm it by \`sallyport policy activate\``,
       ]),
   ...[rejected, grantsRejected].flatMap((one) =>
     one === undefined ? [] : [`refused: ${new Date(one.atMs).toISOString()}: ${one.message}`],

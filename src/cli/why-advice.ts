@@ -25,7 +25,7 @@ export const REMEDIES: Readonly<Record<CloseReason, string | null>> = {
   no_bundle:
     'the agent has no valid bundle: `sallyport doctor -c agent.yaml` on its host says what is wrong with it',
   guard_denied:
-    "the target's address is one that no policy can allow (loopback, link-local, metadata, the audit database): correct the connection's target, or see allow_loopback and allow_audit_database of agent.yaml",
+    "the target's address is one that no policy can allow (loopback, link-local, metadata, the audit database): correct the connection's target, or see allow_loopback and allow_audit_database of agent.yaml; docs/policy.md, The guard, has every rule",
   loop: "the target is one of Sallyport's own listeners: correct the connection's target; where a gateway on the agent's host has the name in the hosts file, DNS there must know it too",
   limit_denied: 'a limit of the policy or of agent.yaml is reached: wait, or raise it',
   managed_denied:
@@ -46,7 +46,8 @@ export const REMEDIES: Readonly<Record<CloseReason, string | null>> = {
     'the connection was deleted: make it again with `sallyport connection create` if it is missed',
   connection_unknown:
     'there is no such connection, or gateway.yaml names another target for it: `sallyport connection list`',
-  unpublished: "the agent no longer publishes it: see the agent's /readyz",
+  unpublished:
+    "the agent no longer publishes it: `sallyport status -c agent.yaml` on the agent's host says why, as does `sallyport audit query denials`",
   not_authorized:
     'the key is wrong, or has not the claim that is needed (Send for gateways, Listen for agents): `sallyport key list` shows which is good',
   admin_closed: 'somebody closed it: `sallyport audit query` tells who and why',
@@ -71,7 +72,8 @@ export const REMEDIES: Readonly<Record<CloseReason, string | null>> = {
     'the data link could not be made: `sallyport doctor -c FILE` at both ends tries the ports of the relay',
   audit_unavailable:
     'the agent cannot record: disk full, spool unwritable or at its quota, or this key over its share: see `audit` in its /status',
-  no_agent: "no connected agent publishes it: see the agent's /readyz",
+  no_agent:
+    "no connected agent publishes it: `sallyport status -c agent.yaml` on the agent's host says why; what policy or guard refuse is in `sallyport audit query denials`",
   overloaded: 'too many handshakes or streams at once: try again, or add an agent',
   flow_control:
     'one end sent more than it was allowed: are both ends of a supported version? report it with both logs',
@@ -83,6 +85,19 @@ export const REMEDIES: Readonly<Record<CloseReason, string | null>> = {
 /** Codes of which a decision is recorded that can be made again. */
 const DECIDED: readonly string[] = ['policy_denied', 'policy_changed', 'grant_expired'];
 
+/** What to do where one rule of the guard has a setting of its own. */
+const GUARD_RULES: Readonly<Record<string, string>> = {
+  loopback:
+    "the guard's rule `loopback` refused it: list the port in allow_loopback of agent.yaml if it is meant (docs/policy.md, The guard)",
+  audit_database:
+    "the guard's rule `audit_database` refused it: set allow_audit_database in agent.yaml if it is meant (docs/policy.md, The guard)",
+};
+
+/** By the rule that the agent's detail names, `127.0.0.1: guard_denied loopback`. */
+const guardAdvice = (detail: string): string | null =>
+  GUARD_RULES[/\bguard_denied (?<rule>[a-z_]+)/.exec(detail)?.groups?.['rule'] ?? ''] ??
+  REMEDIES.guard_denied;
+
 const AUTHORS_DENY = /^policy:(?<id>.+)$/;
 
 /** One sentence on what to do about a close reason and its policy reasons; null where there is nothing to do. */
@@ -90,8 +105,9 @@ export const adviceFor = (
   code: string,
   reasons: readonly string[] = [],
   streamId: string | null = null,
+  detail = '',
 ): string | null => {
-  const advice = adviceOf(code, reasons);
+  const advice = code === 'guard_denied' ? guardAdvice(detail) : adviceOf(code, reasons);
   if (advice === null || streamId === null || !DECIDED.includes(code)) return advice;
   return `${advice}; \`sallyport policy explain --stream ${streamId}\` says what each rule missed`;
 };

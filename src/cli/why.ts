@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { z } from 'zod';
+import type { RevocationView } from '../control/index.ts';
 import { isConnectionName } from '../identity/index.ts';
 import { AppError, EXIT, type HostPort, parseHostPort, sleep, systemClock } from '../runtime/index.ts';
 import {
@@ -13,6 +14,7 @@ import { type Output, outputOf } from './output.ts';
 import { findRunningUp } from './ready-file.ts';
 import { probe, type ProbeResult } from './up/probe.ts';
 import { adviceFor, denyRuleOf } from './why-advice.ts';
+import { isByRevocation, REVOCATIONS_ASKED, revocationsBehind } from './why-revocation.ts';
 
 const failureSchema = z.object({
   at: z.string(),
@@ -92,7 +94,9 @@ const awaitFailure = async (
   const untilMs = systemClock.monotonicMs() + REPORT_DEADLINE_MS;
   let found: Failure | undefined;
   while (systemClock.monotonicMs() < untilMs) {
-    found = (await failuresOf(client, name)).find(({ stream_id }) => !before.has(stream_id ?? ''));
+    found = (await failuresOf(client, name)).find(
+      ({ stage, stream_id }) => stage !== 'login' && !before.has(stream_id ?? ''),
+    );
     // The gateway's report may overtake the agent's, which alone has the reasons of a decision.
     if (found !== undefined && (found.decision_id === null || found.agent !== null)) return found;
     await sleep(systemClock, POLL_MS);
@@ -100,22 +104,37 @@ const awaitFailure = async (
   return found;
 };
 
-const showFailure = (output: Output, failure: Failure): void => {
+const remedyOf = ({ code, reasons, stream_id, detail }: Failure): string | null =>
+  adviceFor(code, reasons, stream_id, detail);
+
+const showFailure = (output: Output, failure: Failure, revoked: readonly string[]): void => {
   const fact = (label: string, value: string | null): void => {
     if (value !== null && value !== '') output.line(`  ${label.padEnd(10)} ${value}`);
   };
-  output.line(`${failure.connection}: the last ${failure.stage} failed with ${failure.code}`);
+  output.line(
+    failure.stage === 'login'
+      ? `${failure.connection}: a login was refused with ${failure.code}`
+      : `${failure.connection}: the last ${failure.stage} failed with ${failure.code}`,
+  );
   fact('why', failure.detail);
   fact('reasons', failure.reasons.join(', '));
   fact('rule', denyRuleOf(failure.reasons) ?? null);
+  for (const one of revoked) fact('revoked', one);
   fact('when', failure.at);
   fact('principal', failure.principal);
   fact('gateway', failure.gateway);
   fact('agent', failure.agent);
   fact('stream', failure.stream_id);
   fact('decision', failure.decision_id);
-  fact('remedy', adviceFor(failure.code, failure.reasons, failure.stream_id));
+  fact('remedy', remedyOf(failure));
 };
+
+/** Whether a gateway is logged in whose key is good for the connection. */
+const hasGatewayKey = (name: string, logins: readonly Login[]): boolean =>
+  logins.some(
+    ({ role, credentials }) =>
+      role === 'gateway' && credentials.some(({ connection }) => connection === name || connection === null),
+  );
 
 /**
  * What a stream needs and is not there: an agent that publishes, and a gateway whose key is good. Without them an open socket
@@ -124,10 +143,7 @@ const showFailure = (output: Output, failure: Failure): void => {
 const judgeTry = (tried: ProbeResult, name: string, logins: readonly Login[]): Tried => {
   const { outcome } = tried;
   if (outcome !== 'open' && outcome !== 'reset') return tried;
-  const hasKey = logins.some(
-    ({ role, credentials }) =>
-      role === 'gateway' && credentials.some(({ connection }) => connection === name || connection === null),
-  );
+  const hasKey = hasGatewayKey(name, logins);
   const missing = !logins.some(({ published }) => published.includes(name))
     ? 'no connected agent publishes it'
     : hasKey
@@ -184,12 +200,18 @@ export const whyCommand = (program: Command): void => {
       .items.filter(({ state }) => state === 'up');
     const tried = probed === undefined ? undefined : judgeTry(probed, name, logins);
     if (tried !== undefined) showTry(output, tried);
+    const all = await failuresOf(client, name);
     const failure =
       tried === undefined
-        ? (await failuresOf(client, name))[0]
+        ? all.find(({ stage }) => stage !== 'login')
         : tried.outcome === 'open'
           ? undefined
           : await awaitFailure(client, name, before);
+    // A login that was refused before the last failure, or while a good key is there, is told and speaks against nothing.
+    const refusals = all.filter(({ stage }) => stage === 'login');
+    const revocations = [...refusals, ...(failure === undefined ? [] : [failure])].some(isByRevocation)
+      ? (await client.get<{ items: RevocationView[] }>('/revocations', { limit: REVOCATIONS_ASKED })).items
+      : [];
     const publishers = logins.filter(({ published }) => published.includes(name)).map((login) => login.name);
     const up = options.admin === undefined ? findRunningUp(options.state) : undefined;
     output.document({
@@ -198,22 +220,35 @@ export const whyCommand = (program: Command): void => {
       failure: failure ?? null,
       ...(failure === undefined
         ? {}
-        : { remedy: adviceFor(failure.code, failure.reasons, failure.stream_id) }),
+        : { remedy: remedyOf(failure), revoked: revocationsBehind(failure, revocations) }),
+      refused_logins: refusals,
       published_by: publishers,
     });
-    if (failure !== undefined) showFailure(output, failure);
+    const show = (one: Failure): void => {
+      showFailure(output, one, revocationsBehind(one, revocations));
+    };
+    const isNewer = ({ at }: Failure): boolean =>
+      failure === undefined || Date.parse(at) > Date.parse(failure.at);
+    refusals.filter(isNewer).forEach(show);
+    if (failure !== undefined) show(failure);
     else if (tried?.outcome !== 'open')
-      output.line(`${name}: no failure has been reported since this node started`);
+      output.line(`${name}: no failure of a stream or link has been reported since this node started`);
+    refusals.filter((one) => !isNewer(one)).forEach(show);
     if (publishers.length === 0) {
       output.line(`${name}: no connected agent publishes it; every stream fails with no_agent`);
-      output.line(`  look at the agent: ${up?.agent.status_url ?? 'http://ITS-STATUS-LISTENER'}/readyz`);
+      output.line(
+        up === undefined
+          ? '  look at the agent: `sallyport status -c agent.yaml` on its host, or /readyz of its status listener'
+          : `  look at the agent: ${up.agent.status_url}/readyz`,
+      );
     }
     // Every start of an agent leaves one of these behind.
     const isOver = publishers.length > 0 && failure !== undefined && UNPUBLISHED.includes(failure.code);
     if (isOver) output.line(`  since then ${publishers.join(', ')} publishes it`);
     const isWell =
       tried === undefined
-        ? isOver || (failure === undefined && publishers.length > 0)
+        ? (isOver || (failure === undefined && publishers.length > 0)) &&
+          (refusals.length === 0 || hasGatewayKey(name, logins))
         : tried.outcome === 'open';
     if (!isWell) output.exitWith(EXIT.notSo);
   });

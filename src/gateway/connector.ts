@@ -377,9 +377,11 @@ export class Connector {
       onConnection: (connection) => this.#onConnection(node, connection),
       onCredentialRefused: ({ handle, code, detail }) => {
         this.#deps.pins.detach(node, handle);
-        if (this.#arriving.has(handle)) {
-          this.#deps.logger.error({ node, code }, `the new key is refused, the old one goes on: ${detail}`);
-        }
+        const connection = this.#pools.get(handle)?.connection;
+        const what = this.#arriving.has(handle)
+          ? 'the new key is refused, the old one goes on'
+          : `the key of ${String(connection)} is refused`;
+        this.#deps.logger.error({ node, connection, code }, `${what}: ${detail}`);
         const reason: CloseReason = isCloseReason(code) ? code : 'not_authorized';
         this.#pools.get(handle)?.onDetached(node, { code: reason, detail });
       },

@@ -62,6 +62,7 @@ export {
   type RecordedFacts,
 } from './replay/decide-again.ts';
 export { readGrants } from './bundle/grants.ts';
+export { readGrantsFile } from './bundle/grants-file.ts';
 export { replayBundle } from './replay/bundle.ts';
 export { type ReplayGroup, ReplayGroups } from './replay/groups.ts';
 export type { ChangedDecision, PastDecision, ReplayAnswer, ReplayChange } from './replay/recorded.ts';

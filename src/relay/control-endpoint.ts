@@ -17,6 +17,7 @@ import {
   type Side,
 } from '../protocol/index.ts';
 import { Buckets, type Clock, type Logger, messageOf, type Timer } from '../runtime/index.ts';
+import type { RefusedLogin } from './failures.ts';
 import type { Origins } from './origin.ts';
 import type { TrustedProxies } from './trusted-proxies.ts';
 
@@ -50,6 +51,8 @@ export interface ControlEndpointOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly failures: AuthFailures;
+  /** For `why`. */
+  readonly onRefused: (refused: RefusedLogin) => void;
   readonly proxies: TrustedProxies;
   readonly origins: Origins;
   /** Why nothing is admitted now (fence, drain); asked before and after verifying, in the tick of the upgrade. */
@@ -121,10 +124,11 @@ export class ControlEndpoint {
    *
    * @returns what to answer: the refusal itself, or 429 when this address has failed with this key too often
    */
-  refused(refusal: AdmissionRefusal, address: string | undefined, connection: string): Problem {
+  refused(refusal: AdmissionRefusal, address: string | undefined, connection: string, role: Side): Problem {
     const { claimed_key_name: claimedKeyName, code, detail, status } = refusal;
     if (status === 503) return problemOfRefusal(refusal);
     this.#options.failures.add({ claimedKeyName, code, address, connection, detail });
+    this.#options.onRefused({ connection, role, claimedKeyName, address, code, detail });
     if (this.#failureBuckets.take(JSON.stringify([address, claimedKeyName])))
       return problemOfRefusal(refusal);
     const wait = this.#failureBuckets.retryAfterS;
@@ -154,7 +158,7 @@ export class ControlEndpoint {
         ...(address === undefined ? {} : { source: address }),
       });
       if (!verified.ok) {
-        refuseUpgrade(socket, this.refused(verified, address, parsed.connection));
+        refuseUpgrade(socket, this.refused(verified, address, parsed.connection, parsed.role));
         release();
         return;
       }

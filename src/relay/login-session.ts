@@ -174,7 +174,7 @@ export class LoginSession {
       ...(login.address === undefined ? {} : { source: login.address }),
     });
     if (!verified.ok) {
-      this.#refuse(id, endpoint.refused(verified, login.address, body.connection));
+      this.#refuse(id, endpoint.refused(verified, login.address, body.connection, login.role));
       return;
     }
     const late = closedBecause() ?? refusedNow(verified);
@@ -215,7 +215,7 @@ export class LoginSession {
       ...(login.address === undefined ? {} : { source: login.address }),
     });
     if (!verified.ok) {
-      this.#refuse(id, endpoint.refused(verified, login.address, connection));
+      this.#refuse(id, endpoint.refused(verified, login.address, connection, login.role));
       return;
     }
     const late = closedBecause() ?? refusedNow(verified);

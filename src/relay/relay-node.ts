@@ -134,6 +134,7 @@ export class RelayNode {
       clock,
       logger,
       failures: this.#authFailures,
+      onRefused: (refused) => this.#failures.addLogin(refused, clock),
       proxies,
       origins,
       closedBecause: () => this.#gate.closedBecause(),

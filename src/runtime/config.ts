@@ -65,6 +65,8 @@ const OTHERS = 0o077;
 const MODE_BITS = 0o7777;
 /** Keys whose files hold private keys. */
 const PRIVATE_KEY = /^(?!public_)(.*_)?(key|keyring|token)_file$/;
+/** What anybody may read. */
+const PUBLIC_KEY = /^public_/;
 
 type Path = readonly (string | number)[];
 
@@ -176,7 +178,7 @@ const isPathKey = (key: string): boolean => key.endsWith('_file') || key.endsWit
 const readSecret = (reading: Reading, file: string, path: Path): string | undefined => {
   try {
     const bytes = readFileSync(file);
-    reading.warnOfReaders(path, file);
+    if (!PUBLIC_KEY.test(String(path.at(-1)))) reading.warnOfReaders(path, file);
     if (bytes.length > MAX_SECRET_BYTES) {
       reading.problem(path, `${file} has ${bytes.length} bytes, a secret has at most ${MAX_SECRET_BYTES}`);
       return undefined;

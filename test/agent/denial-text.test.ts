@@ -15,7 +15,7 @@ test('a refused publication has its cause and what to do next', () => {
   );
   assert.match(
     denialText([guard('multicast', '224.0.0.1')]),
-    /multicast.*: no policy can allow this address$/,
+    /multicast.*: no policy can allow this address \(docs\/policy\.md, The guard\)$/,
   );
   assert.match(denialText([{ code: 'no_rule', args: { action: 'publish' } }]), /^no_rule: no publish rule/);
   assert.equal(denialText([{ code: 'policy:mine', args: {} }]), 'policy:mine', 'an author knows the rest');

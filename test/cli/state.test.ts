@@ -73,7 +73,10 @@ test('a ready file counts only while its `up` runs', (t) => {
   assert.equal(findRunningUp(directory), undefined);
   writeFileSync(join(directory, 'ready.json'), '{}');
   assert.equal(findRunningUp(directory), undefined);
-  assert.throws(() => requireRunningUp(directory), { code: 'ERR_CLI_NO_UP' });
+  assert.throws(() => requireRunningUp(directory), {
+    code: 'ERR_CLI_NO_UP',
+    message: /^--tunnel goes through .*leave --tunnel out and give --database/,
+  });
   const release = takeLock(directory);
   t.after(release);
   assert.throws(() => findRunningUp(directory), { code: 'ERR_CLI_STATE' });

@@ -19,6 +19,14 @@ test('a denial by policy leads to the rules that were looked at, an author to hi
   assert.match(adviceFor('key_revoked') ?? '', /revoked: make another/);
 });
 
+test('a denial by the guard leads to its rule, and to what that rule can be told', () => {
+  const of = (detail: string): string => adviceFor('guard_denied', [], null, detail) ?? '';
+  assert.match(of('127.0.0.1: guard_denied loopback'), /`loopback` .*allow_loopback .*The guard/);
+  assert.match(of('10.0.0.1: guard_denied audit_database'), /`audit_database` .*allow_audit_database/);
+  assert.equal(of('169.254.0.1: guard_denied link_local'), REMEDIES.guard_denied);
+  assert.match(REMEDIES.guard_denied ?? '', /docs\/policy\.md, The guard/);
+});
+
 /** Ends that are as they should be. */
 const ORDERLY: readonly string[] = ['client_fin', 'target_fin'];
 

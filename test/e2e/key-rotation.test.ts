@@ -95,6 +95,11 @@ test('both slots of an auth-rule are rotated under load: no open fails', async (
   stopping = true;
   await Promise.all(load);
   assert.deepEqual(failures, []);
+
+  // What became of it is told to whoever asks why.
+  const refused = (await deployment.command('why', 'shop')).stdout;
+  assert.match(refused, /shop: a login was refused with not_authorized/);
+  assert.match(refused, /gateway at 127\.0\.0\.1, which names the auth-rule defaultSender/);
 });
 
 test('a replaced key works until its time over a restart of the relay, then its streams end', async (t) => {

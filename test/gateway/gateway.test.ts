@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer, Socket } from 'node:net';
 import { test } from 'node:test';
+import { pino } from 'pino';
 import type { Connect } from '../../src/agent/dialler.ts';
 import { gatewayConfigSchema } from '../../src/gateway/index.ts';
 import { isAppError } from '../../src/runtime/index.ts';
@@ -199,13 +200,24 @@ test('without a relay an application waits no longer than open_timeout', DEADLIN
 
 test('a wrong key is said plainly and resets applications at once', DEADLINE, async (t) => {
   const relay = await startTestRelay(t, 5_432);
-  const { gateway, listen: address } = await startTestGateway(t, relay, { key: 'k_wrong' });
+  const lines: Record<string, unknown>[] = [];
+  const logger = pino(
+    {},
+    { write: (line: string) => lines.push(JSON.parse(line) as Record<string, unknown>) },
+  );
+  const { gateway, listen: address } = await startTestGateway(t, relay, { key: 'k_wrong', deps: { logger } });
   const reason = await eventually('a reason', async () => {
     const response = await fetch(`${gateway.statusUrl}/readyz`);
     const { reasons } = (await response.json()) as { reasons: string[] };
     return reasons.find((line) => line.includes('not_authorized'));
   });
   assert.match(reason, /connection db/);
+  const logged = lines.find(({ msg }) => String(msg).startsWith('the key of db is refused: '));
+  assert.deepEqual(
+    [logged?.['connection'], logged?.['code']],
+    ['db', 'not_authorized'],
+    JSON.stringify(lines),
+  );
   assert.equal((await readToEnd(dial(t, address))).how, 'ECONNRESET');
 });
 

@@ -6,6 +6,7 @@ import { connect as connectTls } from 'node:tls';
 import { WebSocket } from 'ws';
 import { CONTROL_PATH } from '../../src/protocol/index.ts';
 import { COALESCE_MS } from '../../src/audit/index.ts';
+import { Failures, MAX_FAILURES, MAX_LOGIN_REFUSALS } from '../../src/relay/failures.ts';
 import { MAX_UNKNOWN_PER_ADDRESS } from '../../src/relay/entrance.ts';
 import { SNIFF_TIMEOUT_MS } from '../../src/protocol/index.ts';
 import { spkiFingerprint } from '../../src/runtime/index.ts';
@@ -73,6 +74,57 @@ test('failed authentications are on record, coalesced, with the key claimed', as
   );
   assert.equal(rest?.['count'], 4);
   await closeAll(relay);
+});
+
+test('a refused login is told to `why`, once, and however many there are a few are kept', async () => {
+  const clock = new ManualClock();
+  const relay = await startRelayNode({ clock });
+  relay.control.heardAt = () => clock.monotonicMs();
+  for (let tries = 0; tries < 3; tries += 1) await ask(relay, { ...good, Authorization: 'key:guess' });
+  const [only, ...again] = relay.node.live.lastFailures('db');
+  assert.deepEqual(again, []);
+  assert.deepEqual([only?.stage, only?.code, only?.principal], ['login', 'not_authorized', null]);
+  assert.match(only?.detail ?? '', new RegExp(`gateway at ${HOST}, which names the auth-rule guess`));
+  for (let tries = 0; tries < MAX_FAILURES + MAX_LOGIN_REFUSALS; tries += 1)
+    await ask(relay, { ...good, Authorization: `key:guess-${tries}` });
+  assert.equal(relay.node.live.lastFailures('db').length, MAX_LOGIN_REFUSALS);
+  await ask(relay, good);
+  await closeAll(relay);
+});
+
+test('refused logins take no room of the streams and links that failed, and stand among them by time', () => {
+  const failures = new Failures();
+  const at = Date.parse('2026-01-05T10:00:00.000Z');
+  const failed = {
+    at: new Date(at).toISOString(),
+    connection: 'db',
+    stage: 'link',
+    code: 'no_agent',
+    detail: 'no agent publishes db',
+    stream_id: null,
+    decision_id: null,
+    principal: null,
+    gateway: 'gateway-1',
+    agent: null,
+    reasons: [],
+  } as const;
+  for (let count = 0; count < MAX_FAILURES; count += 1) failures.add(failed);
+  const refused = {
+    connection: 'db',
+    role: 'gateway',
+    address: HOST,
+    code: 'claim_missing',
+    detail: 'x',
+  } as const;
+  for (let count = 0; count < MAX_FAILURES; count += 1)
+    failures.addLogin({ ...refused, claimedKeyName: `guess-${count}` }, { nowMs: () => at - 1 });
+  failures.addLogin({ ...refused, claimedKeyName: undefined }, { nowMs: () => at + 1 });
+  const stages = failures.last('db').map(({ stage }) => stage);
+  assert.equal(stages.filter((stage) => stage === 'link').length, MAX_FAILURES);
+  assert.equal(stages.filter((stage) => stage === 'login').length, MAX_LOGIN_REFUSALS);
+  assert.deepEqual([stages[0], stages[1], stages.at(-1)], ['login', 'link', 'login']);
+  assert.equal(failures.last('db')[0]?.detail, `x (claim_missing; gateway at ${HOST})`);
+  assert.deepEqual(failures.last('web'), []);
 });
 
 test('a verification that throws is 503, and the next one is served', async () => {

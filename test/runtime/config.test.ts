@@ -22,6 +22,7 @@ const schema = z.strictObject({
     .default([]),
   labels: z.record(z.string(), z.string()).default({}),
   tls: z.strictObject({ key_file: z.string() }).optional(),
+  signer: z.strictObject({ public_key: z.string() }).optional(),
 });
 
 const problemsOf = (text: string, environment: Record<string, string> = {}): string[] => {
@@ -155,6 +156,18 @@ test('a file with a key or a secret that others may read is a warning at its pla
     `2 tls.key_file: ${readable('open.key')}`,
     `4 connections.0.connection_string_file: ${readable('secret')}`,
   ]);
+});
+
+test('a public key may be read by anybody, without a warning', (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'config-'));
+  t.after(() => rmSync(directory, { recursive: true }));
+  writeFileSync(join(directory, 'signing.pub'), 'x', { mode: 0o644 });
+  const warnings: unknown[] = [];
+  const onWarning = (warning: unknown): unknown => warnings.push(warning);
+  const text = 'namespace: a\nsigner: {public_key_file: signing.pub}\n';
+  const config = parseConfig(text, join(directory, 'x.yaml'), schema, { environment: {}, onWarning });
+  assert.equal(config.signer?.public_key, 'x');
+  assert.deepEqual(warnings, []);
 });
 
 test('a message that begins with HOST:PORT keeps its capitals', () => {

@@ -41,7 +41,10 @@ export const gatewayPlan = async (config: GatewayConfig, clock: Clock): Promise<
         checkOf('key', name, (lines) => {
           try {
             const { connection, keyName, keyId } = sasCredential(text);
-            if (connection === name) lines.pass(`key ${keyId} of auth-rule ${keyName}`);
+            if (connection === name)
+              lines.pass(
+                `key ${keyId} of auth-rule ${keyName}; whether the relay takes it shows at a login (\`process\`, \`sallyport key list\`)`,
+              );
             else
               lines.fail(
                 `its connection string is for ${connection ?? 'the whole namespace'}`,

@@ -109,7 +109,9 @@ const verdictLine = (lines: Lines, what: string, { allow, rule, reason, reasons 
   else
     lines.fail(
       `${what}: denied, ${String(reason)}${codes === '' ? '' : ` (${codes})`}`,
-      'if it should be allowed, change the allow-list; `sallyport policy explain --input FILE` shows each condition',
+      reason === 'guard_denied' || reason === 'loop'
+        ? 'the guard refuses it, and no allow-list can allow it: the line `target` says what can be done (docs/policy.md, The guard)'
+        : 'if it should be allowed, change the allow-list; `sallyport policy explain --input FILE` shows each condition',
     );
 };
 

@@ -154,7 +154,12 @@ export const keyCommands = (program: Command): void => {
   adminOptions(
     group
       .command('usage [key-id]')
-      .description('last use of keys and from where; also of keys that are gone')
+      .summary('logins by each key, and open streams; also of keys that are gone')
+      .description(
+        'Who logs in by which key, from where, and the streams that are open by it now; also of keys that are gone. A login is ' +
+          'counted when a gateway or agent shows the key, and again at each renewal of its token; streams that have ended are ' +
+          'not: the view audit.key_usage of the audit database counts those.',
+      )
       .option('--connection <name>', 'of one connection'),
   ).action(async (keyId: string | undefined, options: { connection?: string }, command: Command) => {
     const output = outputOf(command);
@@ -167,9 +172,9 @@ export const keyCommands = (program: Command): void => {
       { title: 'key id', value: (row) => row.key_id },
       { title: 'auth-rule', value: (row) => `${row.connection ?? 'namespace'}/${row.auth_rule}` },
       { title: 'slot', value: (row) => row.slot },
-      { title: 'last used', value: (row) => row.last_used_at },
-      { title: 'uses', value: (row) => row.use_count, align: 'right' },
-      { title: 'streams', value: (row) => row.live_streams, align: 'right' },
+      { title: 'last login', value: (row) => row.last_used_at },
+      { title: 'logins', value: (row) => row.use_count, align: 'right' },
+      { title: 'open streams', value: (row) => row.live_streams, align: 'right' },
       { title: 'sources', value: (row) => row.sources.map((one) => one.source || '-').join(',') },
     ]);
   });

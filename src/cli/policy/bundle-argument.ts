@@ -1,5 +1,5 @@
 import { readFileSync, statSync } from 'node:fs';
-import { buildBundle, findOpa, type PolicyErrorCode } from '../../policy/index.ts';
+import { buildBundle, findOpa, type PolicyErrorCode, readGrants } from '../../policy/index.ts';
 import { AppError, reasonOf } from '../../runtime/index.ts';
 import type { CliErrorCode } from '../errors.ts';
 import { findRunningUp } from '../ready-file.ts';
@@ -17,6 +17,10 @@ export const readBundleFile = (file: string): Buffer => {
     throw unreadable(file, cause);
   }
 };
+
+/** Grants of a file, as JSON text for the engine. @throws AppError ERR_CLI_USAGE, ERR_POLICY_GRANTS */
+export const grantsOf = (file: string | undefined): string | undefined =>
+  file === undefined ? undefined : readGrants(readBundleFile(file));
 
 /** RFC 1952 §2.3.1: what every gzip file begins with. */
 const GZIP = Buffer.from([0x1f, 0x8b]);

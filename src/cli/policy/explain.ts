@@ -7,14 +7,13 @@ import {
   explainInput,
   type Explanation,
   readAskedInput,
-  readGrants,
 } from '../../policy/index.ts';
 import { AppError, EXIT, foreignCodeOf, messageOf } from '../../runtime/index.ts';
 import type { CliErrorCode } from '../errors.ts';
 import { type Output, outputOf } from '../output.ts';
 import { type DatabaseFlags, databaseOptions, withReader } from '../audit/access.ts';
 import { findPolicy, type PolicyFiles } from '../audit/past-decision.ts';
-import { readBundleArgument, readBundleFile, readBundleOrRunning } from './bundle-argument.ts';
+import { grantsOf, readBundleArgument, readBundleOrRunning } from './bundle-argument.ts';
 
 interface ExplainFlags extends DatabaseFlags, PolicyFiles {
   readonly input?: string;
@@ -117,9 +116,6 @@ const print = (output: Output, explanation: Explanation): void => {
 };
 
 const usage = (what: string): AppError<CliErrorCode> => new AppError('ERR_CLI_USAGE', what);
-
-const grantsOf = (file: string | undefined): string | undefined =>
-  file === undefined ? undefined : readGrants(readBundleFile(file));
 
 /** By the bundle that decided it, or by another that the flags name. */
 const explainStream = (id: string, flags: ExplainFlags, output: Output): Promise<Explanation> =>

@@ -12,13 +12,14 @@ import {
 import { AppError, EXIT, foreignCodeOf, messageOf, systemClock } from '../../runtime/index.ts';
 import type { CliErrorCode } from '../errors.ts';
 import { counted, type Output, outputOf } from '../output.ts';
-import { readBundleArgument } from './bundle-argument.ts';
+import { grantsOf, readBundleArgument } from './bundle-argument.ts';
 import { forPastDecisions, type PastFlags, pastOptions, pastRange } from './past-decisions.ts';
 
 const FAIL_ON = ['newly-denied', 'newly-allowed', 'any', 'never'] as const;
 
 interface ReplayFlags extends PastFlags {
   readonly bundle: string;
+  readonly grants?: string;
   readonly failOn: (typeof FAIL_ON)[number];
   readonly changes?: string;
 }
@@ -121,6 +122,7 @@ const replay = async (flags: ReplayFlags, command: Command): Promise<void> => {
         changes?.write(changed);
       },
       (run) => forPastDecisions(flags, range, output, run),
+      grantsOf(flags.grants),
     );
     const seconds = (systemClock.monotonicMs() - startedMs) / 1_000;
     const ok = !fails(counts, flags.failOn);
@@ -138,6 +140,10 @@ const replay = async (flags: ReplayFlags, command: Command): Promise<void> => {
     if (groups.ungrouped > 0)
       output.line(
         `${String(groups.ungrouped)} changed decisions are in no row: too many kinds; --changes FILE has every one`,
+      );
+    if (counts.newly_denied > 0 && flags.grants === undefined)
+      output.note(
+        'asked with the grants of the bundle: what a grants file of an agent (policy.data_file) allowed is newly denied here; --grants FILE puts it in their place',
       );
     if (counts.events === 0) output.note('no decision was recorded in that time');
     if (!ok) output.exitWith(EXIT.notSo);
@@ -158,6 +164,7 @@ export const replayCommand = (policy: Command): void => {
       )
       .requiredOption('--bundle <file|dir>', 'the draft: a bundle, or a policy directory'),
   )
+    .option('--grants <file>', "grants in place of the bundle's, as policy.data_file of agent.yaml")
     .addOption(
       new Option('--fail-on <what>', 'what makes it exit 1').choices(FAIL_ON).default('newly-denied'),
     )

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { EXIT, sleep, systemClock } from '../../runtime/index.ts';
 import { type DatabaseFlags, databaseOptions } from '../audit/access.ts';
+import { heldMeans } from '../held-text.ts';
 import { managedLines } from '../managed-text.ts';
 import { counted, type Output, outputOf } from '../output.ts';
 import { type AgentFile, agentOf, type AgentPolicy, askStatus } from './agent-access.ts';
@@ -49,6 +50,7 @@ const show = (
       `sequence ${String(held.sequence)}, '${held.revision}': ${cost}, since ${instant(held.atMs)}`,
     ]);
     rows.push(['', held.id]);
+    rows.push(['', heldMeans(held, active)]);
   }
   if (withdrawn !== undefined)
     rows.push(['withdrawn', `${instant(withdrawn.atMs)}: ${oneLine(withdrawn.message)}`]);

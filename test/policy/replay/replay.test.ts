@@ -202,6 +202,20 @@ test('replay names exactly what a draft would newly deny and newly allow, as opa
     assert.deepEqual([again.code, ok, counts['same']], [0, true, inputs.length - guarded]);
   });
 
+  await t.test('a grants file takes the place of the grants that the draft has', async () => {
+    assert.match(run.stderr, /--grants FILE puts it in their place/);
+    const grants = join(ORDERS, 'sallyport/grants/data.yaml');
+    const ask = ['--json', 'policy', 'replay', '--database', database, '--bundle', draft, '--grants', grants];
+    const again = await sallyport(ask);
+    const { counts } = JSON.parse(again.stdout) as Report;
+    assert.doesNotMatch(again.stderr, /--grants FILE/);
+    assert.ok((counts['newly_denied'] ?? Infinity) < expected.newly_denied, JSON.stringify(counts));
+    const malformed = join(scratch(t), 'grants.yaml');
+    writeFileSync(malformed, 'orders-db: {reporting: [{id: a}]}\n');
+    const refused = await sallyport([...ask.slice(0, -1), malformed]);
+    assert.match(refused.stderr, /ERR_POLICY_GRANTS/);
+  });
+
   await t.test('a draft without a verdict is an error, never a note', async () => {
     const broken = join(scratch(t), 'broken.tar.gz');
     writeFileSync(broken, await rawBundle(t, 'stream := {"allow": "yes"}\n\npublish := {"allow": false}'));
