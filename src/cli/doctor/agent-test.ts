@@ -11,12 +11,17 @@ import {
 } from '../../runtime/index.ts';
 import type { CliErrorCode } from '../errors.ts';
 import { outputOf } from '../output.ts';
-import type { AgentTestOptions } from '../process/agent-test.ts';
 import { configOf, readOwnConfig } from '../process/run.ts';
 import { type Check, checkOf } from './line.ts';
 import { verdictCheck } from './policy-checks.ts';
 import { doctorExit, linesDocument, runChecks, show } from './run.ts';
 import { targetCheck } from './target-checks.ts';
+
+interface AgentTestOptions {
+  readonly config?: string;
+  readonly connection?: string;
+  readonly principal: readonly string[];
+}
 
 const NAME = /^[a-z0-9-]{1,63}$/;
 

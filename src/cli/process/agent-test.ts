@@ -1,11 +1,5 @@
 import type { Command } from 'commander';
 
-export interface AgentTestOptions {
-  readonly config?: string;
-  readonly connection?: string;
-  readonly principal: readonly string[];
-}
-
 /** `agent test HOST:PORT`. */
 export const agentTestCommand = (agent: Command): void => {
   agent
