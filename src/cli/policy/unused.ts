@@ -2,13 +2,14 @@ import { type Command, Option } from 'commander';
 import { type RuleUse, RuleUseCount } from '../../policy/index.ts';
 import { EXIT } from '../../runtime/index.ts';
 import { counted, outputOf } from '../output.ts';
-import { readBundleOrRunning } from './bundle-argument.ts';
+import { grantsOf, readBundleOrRunning } from './bundle-argument.ts';
 import { forPastDecisions, type PastFlags, pastOptions, pastRange } from './past-decisions.ts';
 
 const FAIL_ON = ['any', 'never'] as const;
 
 interface UnusedFlags extends PastFlags {
   readonly bundle?: string;
+  readonly grants?: string;
   readonly all?: true;
   readonly failOn: (typeof FAIL_ON)[number];
 }
@@ -30,6 +31,7 @@ const unused = async (flags: UnusedFlags, command: Command): Promise<void> => {
   const output = outputOf(command);
   const range = pastRange(flags);
   const bytes = await readBundleOrRunning(flags.bundle);
+  const grants = grantsOf(flags.grants);
   const count = new RuleUseCount();
   let decisions = 0;
   await forPastDecisions(flags, range, output, (page) => {
@@ -38,7 +40,7 @@ const unused = async (flags: UnusedFlags, command: Command): Promise<void> => {
       decisions += past.count;
     }
   });
-  const { rules, elsewhere } = await count.report(bytes);
+  const { rules, elsewhere } = await count.report(bytes, grants);
   const idle = rules.filter((rule) => rule.decisions === 0);
   const shown = flags.all === true ? rules : idle;
   output.document({ ...range, decisions, rules: shown, unused: idle.length, elsewhere });
@@ -61,6 +63,10 @@ const unused = async (flags: UnusedFlags, command: Command): Promise<void> => {
     output.line(
       `decisions name rules that this policy does not have: ${elsewhere.map(({ id }) => id).join(', ')}`,
     );
+    if (flags.grants === undefined)
+      output.note(
+        "grants of an agent's grants file (policy.data_file) are among them, unless --grants FILE gives it",
+      );
   }
   if (decisions === 0) output.note('no decision was recorded in that time: nothing can be said of any rule');
   if (flags.failOn === 'any' && idle.length > 0) output.exitWith(EXIT.notSo);
@@ -82,6 +88,7 @@ export const unusedCommand = (policy: Command): void => {
       ),
     '90d',
   )
+    .option('--grants <file>', "grants in place of the bundle's, as policy.data_file of agent.yaml")
     .option('--all', 'list the used ones too, with how often and when last')
     .addOption(new Option('--fail-on <what>', 'what makes it exit 1').choices(FAIL_ON).default('never'))
     .action(unused);

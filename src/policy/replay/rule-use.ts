@@ -56,9 +56,10 @@ export class RuleUseCount {
 
   /**
    * What of a bundle was used. Limits are left out: they decide nothing, and no decision names them.
+   * @param grantsText JSON of grants that take the place of the bundle's
    * @throws AppError ERR_POLICY_ARCHIVE, ERR_POLICY_BUNDLE
    */
-  async report(bytes: Buffer): Promise<RuleUseReport> {
+  async report(bytes: Buffer, grantsText?: string): Promise<RuleUseReport> {
     const bundle = await readBundle(bytes);
     const known = new Set<string>();
     const use = (id: string): Pick<RuleUse, 'decisions' | 'last_at'> => {
@@ -66,7 +67,10 @@ export class RuleUseCount {
       const seen = this.#seen.get(id);
       return { decisions: seen?.decisions ?? 0, last_at: seen?.lastAt ?? null };
     };
-    const rules = [...catalogOf(bundle), ...grantsIn(bundle)].map((rule) => ({ ...rule, ...use(rule.id) }));
+    const rules = [...catalogOf(bundle), ...grantsIn(dataOf(bundle, grantsText))].map((rule) => ({
+      ...rule,
+      ...use(rule.id),
+    }));
     const elsewhere = [...this.#seen]
       .filter(([id]) => !known.has(id))
       .map(([id, { decisions, lastAt }]) => ({ id, decisions, last_at: lastAt }));
@@ -91,7 +95,10 @@ const catalogOf = ({ catalog }: Bundle): RuleOf[] =>
         ],
   );
 
-const grantsIn = ({ dataText }: Bundle): RuleOf[] =>
+const dataOf = ({ dataText }: Bundle, grantsText: string | undefined): string =>
+  grantsText === undefined ? dataText : `{"sallyport":{"grants":${grantsText}}}`;
+
+const grantsIn = (dataText: string): RuleOf[] =>
   grantsOf(dataText).map(({ connection, principal, grant }) => ({
     id: grant.id,
     kind: 'grant',

@@ -287,6 +287,19 @@ test('replay names exactly what a draft would newly deny and newly allow, as opa
     const strict = await sallyport([...asked, '--fail-on', 'any']);
     assert.equal(strict.code, 1);
     assert.match(strict.stdout, /1 of 4 rules and grants not needed; \d+ decisions since/);
+
+    // What an agent's grants file allowed is looked for in it, in place of the bundle's.
+    const bare = await sallyport(['policy', 'unused', '--database', database, '--bundle', draft]);
+    assert.match(bare.stdout, /decisions name rules that this policy does not have: .*orders-reporting/);
+    assert.match(bare.stderr, /unless --grants FILE gives it/);
+    const grants = join(ORDERS, 'sallyport/grants/data.yaml');
+    const withFile = await sallyport([
+      ...['--json', 'policy', 'unused', '--database', database, '--bundle', draft, '--all'],
+      ...['--grants', grants],
+    ]);
+    const found = JSON.parse(withFile.stdout) as { rules: typeof rules; elsewhere: { id: string }[] };
+    assert.equal(found.rules.find(({ id }) => id === 'orders-reporting')?.decisions, reporting);
+    assert.ok(!found.elsewhere.some(({ id }) => id === 'orders-reporting'));
   });
 
   await t.test(
