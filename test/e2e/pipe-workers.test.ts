@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { test } from 'node:test';
 import { createDeployment } from '../support/deployment.ts';
 import { eventually } from '../support/eventually.ts';
-import { askOnce, dial, echo, readToEnd } from '../support/sockets.ts';
+import { askOnce, dial, echo, readToEnd, type SocketEnd } from '../support/sockets.ts';
 
 const DEADLINE_MS = 60_000;
 
@@ -24,6 +24,7 @@ test('one relay node with two pipe workers behind its one port', async (t) => {
   const bank = deployment.listenOf('bank');
   const status = async (): Promise<RelayStatus> =>
     (await (await fetch(`${deployment.statusUrl('relay')}/status`)).json()) as RelayStatus;
+  let keptEnd: Promise<SocketEnd> | undefined;
   const works = (address: string, text: string): Promise<string> =>
     eventually(`a stream works (${text})`, () => askOnce(t, address, text), DEADLINE_MS);
 
@@ -82,6 +83,8 @@ test('one relay node with two pipe workers behind its one port', async (t) => {
     kept.write('y');
     const [data] = (await once(kept, 'data')) as [Buffer];
     assert.equal(data.toString(), 'y');
+    // The node is killed below, and this with it.
+    keptEnd = readToEnd(kept, DEADLINE_MS);
   });
 
   await t.test('both sides have counted the same bytes of each link that ended', async () => {
@@ -114,5 +117,6 @@ test('one relay node with two pipe workers behind its one port', async (t) => {
       });
       return left.length === 0 ? true : undefined;
     });
+    assert.equal((await keptEnd)?.how, 'ECONNRESET');
   });
 });
