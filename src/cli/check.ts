@@ -99,7 +99,7 @@ const isTold = async (file: string): Promise<boolean> => {
   const text = await readConfigText(file);
   const value: unknown = parseDocument(text).toJS({ maxAliasCount: 100 });
   if (typeof value !== 'object' || value === null) return false;
-  const { properties = {} } = configJsonSchema(await schemaOf(kindOf(text)), '', true) as {
+  const { properties = {} } = (await configJsonSchema(await schemaOf(kindOf(text)), '', true)) as {
     properties?: object;
   };
   return Object.keys(value).some((key) => key in properties);
@@ -163,7 +163,7 @@ const KINDS: readonly ConfigKind[] = ['relay', 'agent', 'gateway', 'managed'];
 /** JSON Schema of `KIND.yaml`, as text. */
 export const schemaText = async (kind: ConfigKind): Promise<string> =>
   JSON.stringify(
-    configJsonSchema(await schemaOf(kind), `Sallyport ${kind}.yaml`, kind === 'managed'),
+    await configJsonSchema(await schemaOf(kind), `Sallyport ${kind}.yaml`, kind === 'managed'),
     undefined,
     2,
   );

@@ -1,4 +1,4 @@
-import { toJSONSchema, type ZodType } from 'zod';
+import type { ZodType } from 'zod';
 
 type Json = Record<string, unknown>;
 
@@ -40,7 +40,12 @@ const loosen = (node: unknown): unknown => {
  * JSON Schema (draft 2020-12) of a configuration file as it is written, for editors.
  * @param isSelfContained as for reading: neither variables nor `x_file` are legal
  */
-export const configJsonSchema = (schema: ZodType, title: string, isSelfContained = false): Json => {
+export const configJsonSchema = async (
+  schema: ZodType,
+  title: string,
+  isSelfContained = false,
+): Promise<Json> => {
+  const { toJSONSchema } = await import('zod');
   const { $schema, ...rest } = toJSONSchema(schema, { io: 'input', unrepresentable: 'any' }) as Json;
   return { $schema, title, ...((isSelfContained ? rest : loosen(rest)) as Json) };
 };

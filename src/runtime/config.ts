@@ -1,21 +1,13 @@
 import { readFile } from 'node:fs/promises';
 import { accessSync, constants, readFileSync, statSync } from 'node:fs';
 import { dirname, isAbsolute, resolve } from 'node:path';
-import {
-  type Document,
-  isAlias,
-  isMap,
-  isNode,
-  LineCounter,
-  parse,
-  parseDocument,
-  type ParsedNode,
-} from 'yaml';
+import type { Document, LineCounter, ParsedNode } from 'yaml';
 import type { ZodType } from 'zod';
 import { innerSchema, isTextSchema, itemSchema, knownKeys } from './config-schema.ts';
 import { environment as processEnvironment } from './environment.ts';
 import { databaseFileProblems } from './database-problem.ts';
 import { AppError, foreignCodeOf, messageOf } from './errors.ts';
+import { yaml } from './lazy.ts';
 import { schemaProblems, unknownKeyText } from './schema-problems.ts';
 import { terminalText } from './text.ts';
 
@@ -77,7 +69,7 @@ class Reading {
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly isSelfContained: boolean;
   readonly #onWarning: ReadConfigOptions['onWarning'];
-  readonly #lines = new LineCounter();
+  readonly #lines: LineCounter;
   readonly #document: Document.Parsed;
 
   constructor(file: string, text: string, options: ReadConfigOptions) {
@@ -85,6 +77,8 @@ class Reading {
     this.#onWarning = options.onWarning;
     this.isSelfContained = options.isSelfContained === true;
     this.environment = this.isSelfContained ? {} : (options.environment ?? processEnvironment);
+    const { LineCounter, parseDocument } = yaml();
+    this.#lines = new LineCounter();
     this.#document = parseDocument(text, {
       lineCounter: this.#lines,
       prettyErrors: false,
@@ -116,6 +110,7 @@ class Reading {
 
   /** Where the value of a path is written, or the nearest place above it. */
   #offsetOf(path: Path, key?: string): number | undefined {
+    const { isAlias, isMap, isNode } = yaml();
     for (let length = path.length; length >= 0; length -= 1) {
       const found: unknown =
         length === 0 ? this.#document.contents : this.#document.getIn(path.slice(0, length), true);
@@ -251,7 +246,7 @@ const override = (
     const text = reading.environment[name];
     if (text !== undefined) {
       try {
-        values[key] = isTextSchema(below) ? text : (parse(text) as unknown);
+        values[key] = isTextSchema(below) ? text : (yaml().parse(text) as unknown);
       } catch (error) {
         reading.problem([key], `environment variable ${name}: ${messageOf(error)}`);
       }

@@ -1,6 +1,5 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { z } from 'zod';
 import type { Clock } from './clock.ts';
 import { AppError, type ErrorCode, foreignCodeOf } from './errors.ts';
 import { writeFileAtomically } from './files.ts';
@@ -9,10 +8,21 @@ import { randomBytes, uuidv7 } from './random.ts';
 const FILE_NAME = 'instance.json';
 const SECRET_BYTES = 32;
 
-const instanceSchema = z.object({ instance: z.string().min(1), secret: z.string().min(SECRET_BYTES) });
-
 /** Who this installation is to the relay: only the holder of the secret replaces its lost login. */
-export type Instance = z.infer<typeof instanceSchema>;
+export interface Instance {
+  readonly instance: string;
+  readonly secret: string;
+}
+
+const isInstance = (value: unknown): value is Instance => {
+  const { instance, secret } = (value ?? {}) as Partial<Record<keyof Instance, unknown>>;
+  return (
+    typeof instance === 'string' &&
+    instance !== '' &&
+    typeof secret === 'string' &&
+    secret.length >= SECRET_BYTES
+  );
+};
 
 /**
  * Reads or makes the instance of a state directory, so that a process started again after a crash takes over its
@@ -29,7 +39,11 @@ export const openInstance = (stateDir: string, clock: Clock, code: ErrorCode): I
     if (foreignCodeOf(error) !== 'ENOENT') throw unusable(code, path, error);
   }
   try {
-    if (text !== undefined) return instanceSchema.parse(JSON.parse(text));
+    if (text !== undefined) {
+      const kept: unknown = JSON.parse(text);
+      if (!isInstance(kept)) throw new Error('no instance and secret in it');
+      return kept;
+    }
     const made: Instance = { instance: uuidv7(clock), secret: randomBytes(SECRET_BYTES).toString('hex') };
     writeFileAtomically(path, `${JSON.stringify(made)}\n`);
     return made;

@@ -1,4 +1,5 @@
-import { collectDefaultMetrics, Gauge, Registry } from 'prom-client';
+import type { Registry } from 'prom-client';
+import { promClient } from './lazy.ts';
 
 /** Every metric of ours starts so. */
 export const METRIC_PREFIX = 'sallyport_';
@@ -16,6 +17,7 @@ export const createRegistry = (
   process: 'relay' | 'agent' | 'gateway' | 'up',
   options: RegistryOptions = {},
 ): Registry => {
+  const { collectDefaultMetrics, Gauge, Registry } = promClient();
   const registry = new Registry();
   registry.setDefaultLabels({ process });
   collectDefaultMetrics({ register: registry, prefix: METRIC_PREFIX });
