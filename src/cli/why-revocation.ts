@@ -46,9 +46,27 @@ export const revocationsBehind = (failure: Ended, rows: readonly RevocationView[
         isNear(row)
       : row.key_id === keyId,
   );
-  return found.map((row) => {
-    const rule = row.auth_rule === null ? '' : ` (${row.connection ?? 'namespace'}/${row.auth_rule})`;
-    const because = row.reason === '' ? '' : `: ${row.reason}`;
-    return `${named(row)}${rule}, ${row.effective_at}, by ${row.actor}${because}; \`sallyport revocation show ${row.revocation_id}\``;
-  });
+  return found.map(revocationText);
 };
+
+/** Who revoked what, when and why. */
+const revocationText = (row: RevocationView): string => {
+  const rule = row.auth_rule === null ? '' : ` (${row.connection ?? 'namespace'}/${row.auth_rule})`;
+  const because = row.reason === '' ? '' : `: ${row.reason}`;
+  return `${named(row)}${rule}, ${row.effective_at}, by ${row.actor}${because}; \`sallyport revocation show ${row.revocation_id}\``;
+};
+
+/** Of these many keys of a connection it is told that they were revoked, the newest first. */
+const KEYS_TOLD = 3;
+
+/**
+ * What became of the keys that gateways had for a connection to which none has a good one now: the last failure may be
+ * another than the revocation itself.
+ *
+ * @param rows newest first
+ */
+export const lostKeys = (connection: string, rows: readonly RevocationView[]): readonly string[] =>
+  rows
+    .filter((row) => row.key_id !== null && (row.connection === null || row.connection === connection))
+    .slice(0, KEYS_TOLD)
+    .map(revocationText);

@@ -14,7 +14,7 @@ import { type Output, outputOf } from './output.ts';
 import { findRunningUp } from './ready-file.ts';
 import { probe, type ProbeResult } from './up/probe.ts';
 import { adviceFor, denyRuleOf } from './why-advice.ts';
-import { isByRevocation, REVOCATIONS_ASKED, revocationsBehind } from './why-revocation.ts';
+import { isByRevocation, lostKeys, REVOCATIONS_ASKED, revocationsBehind } from './why-revocation.ts';
 
 const failureSchema = z.object({
   at: z.string(),
@@ -209,9 +209,11 @@ export const whyCommand = (program: Command): void => {
           : await awaitFailure(client, name, before);
     // A login that was refused before the last failure, or while a good key is there, is told and speaks against nothing.
     const refusals = all.filter(({ stage }) => stage === 'login');
-    const revocations = [...refusals, ...(failure === undefined ? [] : [failure])].some(isByRevocation)
-      ? (await client.get<{ items: RevocationView[] }>('/revocations', { limit: REVOCATIONS_ASKED })).items
-      : [];
+    const isKeyless = tried?.outcome !== 'open' && !hasGatewayKey(name, logins);
+    const revocations =
+      [...refusals, ...(failure === undefined ? [] : [failure])].some(isByRevocation) || isKeyless
+        ? (await client.get<{ items: RevocationView[] }>('/revocations', { limit: REVOCATIONS_ASKED })).items
+        : [];
     const publishers = logins.filter(({ published }) => published.includes(name)).map((login) => login.name);
     const up = options.admin === undefined ? findRunningUp(options.state) : undefined;
     output.document({
@@ -223,6 +225,7 @@ export const whyCommand = (program: Command): void => {
         : { remedy: remedyOf(failure), revoked: revocationsBehind(failure, revocations) }),
       refused_logins: refusals,
       published_by: publishers,
+      revoked_keys: isKeyless ? lostKeys(name, revocations) : [],
     });
     const show = (one: Failure): void => {
       showFailure(output, one, revocationsBehind(one, revocations));
@@ -234,6 +237,10 @@ export const whyCommand = (program: Command): void => {
     else if (tried?.outcome !== 'open')
       output.line(`${name}: no failure of a stream or link has been reported since this node started`);
     refusals.filter((one) => !isNewer(one)).forEach(show);
+    if (isKeyless) {
+      output.line(`${name}: no connected gateway has a valid key for it`);
+      for (const one of lostKeys(name, revocations)) output.line(`  revoked    ${one}`);
+    }
     if (publishers.length === 0) {
       output.line(`${name}: no connected agent publishes it; every stream fails with no_agent`);
       output.line(

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { isByRevocation, revocationsBehind } from '../../src/cli/why-revocation.ts';
+import { isByRevocation, lostKeys, revocationsBehind } from '../../src/cli/why-revocation.ts';
 import type { RevocationView } from '../../src/control/index.ts';
 
 const AT = Date.parse('2026-01-05T10:00:00.000Z');
@@ -70,4 +70,16 @@ test('a login by a revoked key leads to that key alone, however long ago it was 
 test('a denial by policy is no matter of revocations', () => {
   assert.equal(isByRevocation({ code: 'policy_denied' }), false);
   assert.equal(isByRevocation(failure), true);
+});
+
+test('where no gateway has a good key, the newest revoked ones of the connection are named', () => {
+  const rows = [
+    row({ connection: 'web', key_id: 'k_0f' }),
+    row({ key_id: null, agent: 'site-a' }),
+    ...['k_04', 'k_03', 'k_02', 'k_01'].map((key_id) => row({ key_id })),
+  ];
+  assert.deepEqual(
+    lostKeys('orders', rows).map((text) => text.slice(0, 'k_04'.length)),
+    ['k_04', 'k_03', 'k_02'],
+  );
 });

@@ -100,6 +100,27 @@ test('both slots of an auth-rule are rotated under load: no open fails', async (
   const refused = (await deployment.command('why', 'shop')).stdout;
   assert.match(refused, /shop: a login was refused with not_authorized/);
   assert.match(refused, /gateway at 127\.0\.0\.1, which names the auth-rule defaultSender/);
+
+  // The good keys go too: whoever asks learns which, and why.
+  const revoke = async (keyId: string): Promise<void> => {
+    const ran = await deployment.command('key', 'revoke', keyId, '--reason', 'seen in a log');
+    assert.equal(ran.code, 0, ran.stderr);
+  };
+  const says = (wanted: RegExp): Promise<boolean> =>
+    eventually(`why says ${wanted.source}`, async () => {
+      const { code, stdout } = await deployment.command('why', 'shop');
+      assert.equal(code, 1);
+      assert.match(stdout, wanted);
+      return true;
+    });
+  const revokedLine = (keyId: string): string =>
+    `revoked +${keyId} \\(shop/defaultSender\\), .*: seen in a log; .*revocation show`;
+  await revoke(primary.key_id);
+  await says(new RegExp(revokedLine(primary.key_id)));
+  const heldEnd = readToEnd(held, DEADLINE_MS);
+  await revoke(secondary.key_id);
+  assert.equal((await heldEnd).how, 'ECONNRESET');
+  await says(new RegExp(`no connected gateway has a valid key for it\\n +${revokedLine(secondary.key_id)}`));
 });
 
 test('a replaced key works until its time over a restart of the relay, then its streams end', async (t) => {
