@@ -214,6 +214,7 @@ export const whyCommand = (program: Command): void => {
       [...refusals, ...(failure === undefined ? [] : [failure])].some(isByRevocation) || isKeyless
         ? (await client.get<{ items: RevocationView[] }>('/revocations', { limit: REVOCATIONS_ASKED })).items
         : [];
+    const lost = isKeyless ? lostKeys(name, revocations) : [];
     const publishers = logins.filter(({ published }) => published.includes(name)).map((login) => login.name);
     const up = options.admin === undefined ? findRunningUp(options.state) : undefined;
     output.document({
@@ -225,7 +226,7 @@ export const whyCommand = (program: Command): void => {
         : { remedy: remedyOf(failure), revoked: revocationsBehind(failure, revocations) }),
       refused_logins: refusals,
       published_by: publishers,
-      revoked_keys: isKeyless ? lostKeys(name, revocations) : [],
+      revoked_keys: lost,
     });
     const show = (one: Failure): void => {
       showFailure(output, one, revocationsBehind(one, revocations));
@@ -239,7 +240,7 @@ export const whyCommand = (program: Command): void => {
     refusals.filter((one) => !isNewer(one)).forEach(show);
     if (isKeyless) {
       output.line(`${name}: no connected gateway has a valid key for it`);
-      for (const one of lostKeys(name, revocations)) output.line(`  revoked    ${one}`);
+      for (const one of lost) output.line(`  revoked    ${one}`);
     }
     if (publishers.length === 0) {
       output.line(`${name}: no connected agent publishes it; every stream fails with no_agent`);
@@ -255,7 +256,7 @@ export const whyCommand = (program: Command): void => {
     const isWell =
       tried === undefined
         ? (isOver || (failure === undefined && publishers.length > 0)) &&
-          (refusals.length === 0 || hasGatewayKey(name, logins))
+          (refusals.length === 0 || !isKeyless)
         : tried.outcome === 'open';
     if (!isWell) output.exitWith(EXIT.notSo);
   });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { runCommand, sallyport } from '../support/command.ts';
-import { createDeployment, type Settings } from '../support/deployment.ts';
+import { createDeployment, transparently } from '../support/deployment.ts';
 import { startDns } from '../support/dns-server.ts';
 import { eventually } from '../support/eventually.ts';
 import { createPrivateNetwork } from '../support/private-network.ts';
@@ -58,18 +58,7 @@ test('drivers with the connection strings of the private network', async (t) => 
   const publish = Object.fromEntries(
     Object.entries(targets).map(([name, { host, port }]) => [name, `${host}:${port}`]),
   );
-  const deployment = await createDeployment(t, {
-    publish,
-    edit: {
-      gateway: (settings) => {
-        for (const connection of settings['connections'] as Settings[]) {
-          connection['target'] = publish[String(connection['name'])];
-          connection['transparent'] = true;
-          Reflect.deleteProperty(connection, 'listen');
-        }
-      },
-    },
-  });
+  const deployment = await createDeployment(t, { publish, edit: { gateway: transparently(publish) } });
   const applied = await sallyport(['hosts', 'apply', '-c', deployment.gatewayFile]);
   assert.equal(applied.code, 0, applied.stderr);
   await deployment.startAll();

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import pg from 'pg';
 import { startBackground } from '../support/background.ts';
 import { findProgram, runCommand, sallyport, sallyportProgram } from '../support/command.ts';
-import { createDeployment, type Settings } from '../support/deployment.ts';
+import { createDeployment, type Settings, transparently } from '../support/deployment.ts';
 import { startDns } from '../support/dns-server.ts';
 import { createPrivateNetwork } from '../support/private-network.ts';
 import { eventually } from '../support/eventually.ts';
@@ -59,12 +59,9 @@ test('everything on one machine', async (t) => {
     publish: targets,
     edit: {
       gateway: (settings) => {
-        for (const connection of settings['connections'] as Settings[]) {
-          connection['target'] = targets[String(connection['name'])];
-          connection['transparent'] = true;
+        transparently(targets)(settings);
+        for (const connection of settings['connections'] as Settings[])
           if (connection['name'] === 'orders') connection['aliases'] = ['db01'];
-          Reflect.deleteProperty(connection, 'listen');
-        }
       },
     },
   });

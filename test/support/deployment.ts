@@ -54,6 +54,17 @@ export interface Deployment {
   rows<T>(sql: string, values?: readonly unknown[]): Promise<T[]>;
 }
 
+/** An edit of gateway.yaml: applications reach every connection under the name and port of its target, by connection. */
+export const transparently =
+  (targets: Readonly<Record<string, string>>) =>
+  (settings: Settings): void => {
+    for (const connection of settings['connections'] as Settings[]) {
+      connection['target'] = targets[String(connection['name'])];
+      connection['transparent'] = true;
+      Reflect.deleteProperty(connection, 'listen');
+    }
+  };
+
 const READY_DEADLINE_MS = 60_000;
 
 /** Does what an operator's first command does: the one-time code that `init` wrote becomes a token, in its file. */
